@@ -1,0 +1,86 @@
+"""Large language models on analog in-memory-computing chips: device physics to perplexity over time.
+
+    import crossbar_sim as cs
+    spec = cs.ChipSpec.preset("hermes_2d")
+    mapped = cs.map_model(model, chip=spec, seed=0)
+    mapped.chip.set_time("30d")
+
+Importing this package is light; torch, transformers and matplotlib are loaded when something needs them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from device_models.errors import (
+    CrossbarError,
+    InertOptionWarning,
+    SpecError,
+    StateError,
+    StoreError,
+    UsageError,
+    nearest,
+)
+
+if TYPE_CHECKING:
+    from crossbar_sim.bridge.convert import map_model, plan_model
+    from crossbar_sim.bridge.hf import load_model
+    from crossbar_sim.bridge.load import load_chip
+    from crossbar_sim.chip import Chip
+    from crossbar_sim.spec import ChipSpec
+    from crossbar_sim.study.metrics import KLToDigital, MultipleChoice, NextTokenAccuracy, Perplexity, evaluate
+    from crossbar_sim.study.sweep import Scenario, SweepResult, sweep
+    from crossbar_sim.tile import Tile
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Chip": "crossbar_sim.chip",
+    "ChipSpec": "crossbar_sim.spec",
+    "KLToDigital": "crossbar_sim.study.metrics",
+    "MultipleChoice": "crossbar_sim.study.metrics",
+    "NextTokenAccuracy": "crossbar_sim.study.metrics",
+    "Perplexity": "crossbar_sim.study.metrics",
+    "Scenario": "crossbar_sim.study.sweep",
+    "SweepResult": "crossbar_sim.study.sweep",
+    "Tile": "crossbar_sim.tile",
+    "evaluate": "crossbar_sim.study.metrics",
+    "load_chip": "crossbar_sim.bridge.load",
+    "load_model": "crossbar_sim.bridge.hf",
+    "map_model": "crossbar_sim.bridge.convert",
+    "plan_model": "crossbar_sim.bridge.convert",
+    "sweep": "crossbar_sim.study.sweep",
+}
+
+__all__ = [
+    "Chip",
+    "ChipSpec",
+    "CrossbarError",
+    "InertOptionWarning",
+    "KLToDigital",
+    "MultipleChoice",
+    "NextTokenAccuracy",
+    "Perplexity",
+    "Scenario",
+    "SpecError",
+    "StateError",
+    "StoreError",
+    "SweepResult",
+    "Tile",
+    "UsageError",
+    "evaluate",
+    "load_chip",
+    "load_model",
+    "map_model",
+    "plan_model",
+    "sweep",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{nearest(name, __all__)}")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,67 @@
+"""Global drift compensation: one digital factor per tile from two real reads of the same probe vectors.
+
+Source: M. Le Gallo et al., Adv. Electron. Mater. 4, 1700627 (2018): a reference read after programming is repeated
+later and its ratio rescales the outputs in digital.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from crossbar_sim.array.matrix import AnalogMatrix
+from crossbar_sim.array.read_numba import read_tiles
+from crossbar_sim.kernels.random import fill_normals, random_key, u32
+
+
+class ReferenceRead:
+    """What the digital side keeps of the read after programming: the ADC codes of random +-1 vectors."""
+
+    def __init__(self, matrix: AnalogMatrix, probe_vectors: int):
+        """Read the probes now; `matrix` must be in its state at the end of programming."""
+        self.probe_vectors = probe_vectors
+        self.codes = [_compact(matrix, outputs) for outputs in self._read(matrix)]
+
+    def factors(self, matrix: AnalogMatrix) -> torch.Tensor:
+        """Factor of each row tile and output for the present state.
+
+        Equation   alpha = sum y* y / sum y^2 over probes and the outputs of a tile, y* the read after programming and
+                   y the read now; 1 where a tile answers nothing
+        """
+        factors = torch.ones_like(matrix.drift_factor, device="cpu")
+        for k, (codes, now) in enumerate(zip(self.codes, self._read(matrix), strict=True)):
+            reference = codes.to(matrix.dtype) * (matrix.adc_step if matrix.adc_levels else 1.0)
+            cross = (reference * now).sum(dim=0, dtype=torch.float64)
+            power = now.square().sum(dim=0, dtype=torch.float64)
+            for start, stop in matrix.plan.cols:
+                denominator = float(power[start:stop].sum())
+                if denominator > 0:
+                    factors[k, start:stop] = float(cross[start:stop].sum()) / denominator
+        return factors.to(matrix.device)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the stored codes."""
+        return sum(codes.numel() * codes.element_size() for codes in self.codes)
+
+    def _read(self, matrix: AnalogMatrix) -> list[torch.Tensor]:
+        # the read is named after its time, so a later time never depends on which times were asked for before
+        return read_tiles(matrix, _probes(matrix, self.probe_vectors), f"reference at {matrix.time_s!r}")
+
+
+def _probes(matrix: AnalogMatrix, count: int) -> torch.Tensor:
+    """Random +-1 vectors (count, n_in), the same whenever they are asked for."""
+    key = random_key(matrix.seed, matrix.name, "probe")
+    half = -(-matrix.plan.n_in // 2)
+    z = np.empty((count, 2, half), np.float32)
+    for p in range(count):
+        fill_normals(*key, u32(0), u32(p), z[p, 0], z[p, 1])
+    return torch.from_numpy(np.where(z > 0, 1.0, -1.0).reshape(count, 2 * half)[:, : matrix.plan.n_in])
+
+
+def _compact(matrix: AnalogMatrix, outputs: torch.Tensor) -> torch.Tensor:
+    """Outputs as ADC codes in the smallest integer type that holds them; as they are where there is no ADC."""
+    if not matrix.adc_levels:
+        return outputs
+    kind = torch.int8 if matrix.adc_levels <= 127 else torch.int16
+    return torch.round(outputs / matrix.adc_step).to(kind)

@@ -1,0 +1,176 @@
+"""AnalogMatrix: the devices of one weight matrix at one time, and what the digital side knows of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crossbar_sim.kernels.conductance import DeviceTable, age_conductances, age_matrix, device_keys, device_table
+from crossbar_sim.kernels.threads import use_threads
+from crossbar_sim.mapping import TilePlan, full_scale_weights
+from crossbar_sim.spec import ChipSpec, StaticRange
+from device_models.errors import UsageError
+
+
+class AnalogMatrix:
+    """A weight matrix (n_out, n_in) that is programmed on tiles.
+
+    The state is a pure function of (weights, spec, seed, name, time); nothing random is stored. The weights stay with
+    the caller and are handed in where the state is computed. For each row of tiles k:
+
+        effective[k]     (n_out, rows) relative effective weights (g+ - g-) / (g_max - g_min)
+        variance[k]      (n_out, rows) their variance per read, bfloat16 beside float32 weights; None if there is none
+        w_max[k]         (n_out,)      weight that is mapped to g_max
+        drift_factor[k]  (n_out,)      digital drift compensation
+    """
+
+    def __init__(self, weight: torch.Tensor, spec: ChipSpec, seed: int, name: str):
+        if weight.dim() != 2:
+            raise UsageError(f"{name}: weights must be a matrix (n_out, n_in), have shape {tuple(weight.shape)}")
+        self.spec = spec
+        self.name = name
+        self.plan = TilePlan.of(weight.shape[1], weight.shape[0], spec.tile)
+        self.device = torch.device("cpu")
+        self.dtype = torch.float32
+        self.effective: list[torch.Tensor] = []
+        self.variance: list[torch.Tensor] | None = None
+        self.input_range: torch.Tensor | None = None
+        if spec.dac is not None and isinstance(spec.dac.range, StaticRange):
+            self.input_range = torch.full((len(self.plan.rows),), spec.dac.range.value, dtype=torch.float64)
+        self.program(weight, seed)
+
+    def program(self, weight: torch.Tensor, seed: int) -> None:
+        """Scale `weight` and put its devices, those of `seed`, into the state at time 0; all counts start anew."""
+        self.seed = _checked_seed(seed)
+        self.dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
+        w_max = full_scale_weights(self._numpy(weight), self.plan, self.spec.encoding, self.name)
+        self.w_max = torch.from_numpy(w_max).to(self.device)
+        self.drift_factor = torch.ones_like(self.w_max)
+        self.reads = 0
+        self.reset_counts()
+        self.age(weight, 0.0)
+
+    def reset_counts(self) -> None:
+        """Start counting inputs, clipped inputs, outputs and saturated outputs anew."""
+        self.n_inputs = self.n_clipped = self.n_outputs = self.n_saturated = 0
+
+    def age(self, weight: torch.Tensor, t_s: float) -> None:
+        """Compute the state `t_s` seconds after programming from the target `weight`; drift_factor is left alone."""
+        table = self._table(t_s)
+        if not self.effective or self.effective[0].dtype != self.dtype:
+            self.effective = [self._empty(stop - start) for start, stop in self.plan.rows]
+            self.variance = None
+        if table.has_read and self.variance is None:
+            self.variance = [self._empty(part.shape[1], self.variance_dtype) for part in self.effective]
+        elif not table.has_read:
+            self.variance = None
+        source, w_max = self._numpy(weight), self.w_max.cpu().numpy()
+        keys = device_keys(self.seed, self.name)
+        use_threads(torch.get_num_threads())
+        for k, (start, stop) in enumerate(self.plan.rows):
+            effective = self.effective[k].cpu()
+            variance = (
+                torch.empty((0, 0), dtype=self.variance_dtype) if self.variance is None else self.variance[k].cpu()
+            )
+            age_matrix(source[:, start:stop], w_max[k], table, keys, start, effective.numpy(), stored(variance))
+            if self.device.type != "cpu":
+                self.effective[k].copy_(effective)
+                if self.variance is not None:
+                    self.variance[k].copy_(variance)
+        self.time_s = t_s
+
+    def conductances(self, weight: torch.Tensor, tile: tuple[int, int]) -> tuple[NDArray, NDArray]:
+        """(g+, g-) [uS] of one tile at the present time, each (rows, columns) with inputs as rows."""
+        (r0, r1), (c0, c1) = self.plan.spans(tile)
+        block = self._numpy(weight)[c0:c1, r0:r1]
+        w_max = self.w_max[tile[0], c0:c1].cpu().numpy()
+        g_plus, g_minus = np.empty(block.shape, block.dtype), np.empty(block.shape, block.dtype)
+        keys = device_keys(self.seed, self.name)
+        age_conductances(block, w_max, self._table(self.time_s), keys, r0, c0, g_plus, g_minus)
+        return g_plus.T, g_minus.T
+
+    def to(self, device: torch.device) -> None:
+        """Move the state to a torch device."""
+        self.device = torch.device(device)
+        self.effective = [part.to(device) for part in self.effective]
+        if self.variance is not None:
+            self.variance = [part.to(device) for part in self.variance]
+        self.w_max, self.drift_factor = self.w_max.to(device), self.drift_factor.to(device)
+        if self.input_range is not None:
+            self.input_range = self.input_range.to(device)
+
+    @property
+    def gain(self) -> torch.Tensor:
+        """(row tiles, n_out): weight per unit of relative column output, drift compensation included."""
+        return self.w_max * self.drift_factor
+
+    @property
+    def variance_dtype(self) -> torch.dtype:
+        """bfloat16 beside float32 weights: its rounding of 0.4 % of a variance is far below what a draw can show."""
+        return torch.bfloat16 if self.dtype == torch.float32 else self.dtype
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether a read draws random numbers."""
+        return self.variance is not None or self.output_noise > 0
+
+    @property
+    def dac_levels(self) -> int:
+        """Positive codes of the DAC; 0 where inputs are not rounded."""
+        return _levels(self.spec.dac.bits) if self.spec.dac is not None and self.spec.dac.bits else 0
+
+    @property
+    def adc_levels(self) -> int:
+        """Positive codes of the ADC; 0 where there is none."""
+        return _levels(self.spec.adc.bits) if self.spec.adc is not None else 0
+
+    @property
+    def adc_step(self) -> float:
+        """One code of the ADC in units of the bound [1]."""
+        return self.spec.adc.bound / self.adc_levels if self.spec.adc is not None else 1.0
+
+    @property
+    def output_noise(self) -> float:
+        """S.d. of the noise ahead of the ADC per read, in units of the bound [1]."""
+        return (self.spec.adc.output_noise or 0.0) if self.spec.adc is not None else 0.0
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether inputs cannot be converted yet, because their ranges are still to be found."""
+        return self.spec.dac is not None and self.spec.dac.range.kind == "calibrated" and self.input_range is None
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the state."""
+        parts = [*self.effective, *(self.variance or []), self.w_max, self.drift_factor]
+        return sum(part.numel() * part.element_size() for part in parts)
+
+    def _table(self, t_s: float) -> DeviceTable:
+        device, noise = self.spec.device, self.spec.read_noise
+        curves = device.curves(t_s, 0.0 if noise is None else noise.window_s)
+        if noise is None:
+            zero = np.zeros_like(curves.nodes_uS)
+            curves = curves._replace(frozen_abs_uS=zero, frozen_rel=zero, read_abs_uS=zero, read_rel=zero)
+        return device_table(curves, device.g_min_uS, device.g_max_uS, self.spec.encoding.pair == "two_sided")
+
+    def _empty(self, n_rows: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+        return torch.empty((self.plan.n_out, n_rows), dtype=dtype or self.dtype, device=self.device)
+
+    def _numpy(self, weight: torch.Tensor) -> NDArray:
+        return weight.detach().to("cpu", self.dtype).contiguous().numpy()
+
+
+def stored(tensor: torch.Tensor) -> NDArray:
+    """A tensor as NumPy array without copy; bfloat16 as the uint16 that kernels take it for."""
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _levels(bits: int) -> int:
+    return 2 ** (bits - 1) - 1
+
+
+def _checked_seed(seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UsageError(f"seed = {seed!r}: must be a whole number >= 0")
+    return seed

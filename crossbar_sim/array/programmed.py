@@ -1,0 +1,133 @@
+"""ProgrammedMatrix: target weights, their devices and their drift compensation, moved through time together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from crossbar_sim.array.compensation import ReferenceRead
+from crossbar_sim.array.matrix import AnalogMatrix
+from crossbar_sim.array.read_numba import read_numba
+from crossbar_sim.array.read_torch import read_torch
+from crossbar_sim.spec import ChipSpec, GlobalDriftCompensation
+from device_models.errors import StateError, UsageError
+
+BACKENDS = ("auto", "numba", "torch")
+
+
+class ProgrammedMatrix:
+    """One weight matrix on a chip with everything that belongs to its state.
+
+    `parameter` is the caller's tensor, (n_out, n_in) or, where `transposed`, (n_in, n_out). It is never written; a
+    later change of it makes the state stale, which the next use refuses.
+    """
+
+    def __init__(self, parameter: torch.Tensor, spec: ChipSpec, seed: int, name: str, *, transposed: bool = False):
+        self.parameter = parameter
+        self.transposed = transposed
+        self.compensation = spec.compensation
+        self.matrix = AnalogMatrix(self.weight, spec, seed, name)
+        self.program(seed)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The target weights (n_out, n_in)."""
+        return self.parameter.t() if self.transposed else self.parameter
+
+    def program(self, seed: int) -> None:
+        """Write the present target weights to new devices: the state at time 0 and the reference read."""
+        self.matrix.program(self.weight, seed)
+        self.reference = self._reference_read()
+        self.stale: str | None = None
+        self.version = self.parameter._version
+
+    def set_time(self, t_s: float) -> None:
+        """Age the devices to `t_s` seconds after programming and renew the compensation."""
+        self.check_fresh(resuming=True)
+        self.matrix.age(self.weight, t_s)
+        self.compensate()
+        self.stale = None
+
+    def compensate(self) -> None:
+        """Renew the drift factors from a read of the present state; factors are 1 where compensation is off."""
+        if self.reference is None:
+            self.matrix.drift_factor.fill_(1.0)
+        else:
+            with self._on_cpu():
+                self.matrix.drift_factor = self.reference.factors(self.matrix)
+
+    def choose_compensation(self, compensation: GlobalDriftCompensation | None) -> None:
+        """Use another compensation from now on; its reference read is taken on the state at time 0."""
+        self.check_fresh(resuming=True)
+        t_s, self.compensation = self.matrix.time_s, compensation
+        if compensation is not None:
+            self.matrix.age(self.weight, 0.0)
+        self.reference = self._reference_read()
+        self.set_time(t_s)
+
+    def restore(self, t_s: float, reads: int, probe_vectors: int | None, drift_factor: torch.Tensor) -> None:
+        """Go to a stored state: its time, read number and drift factors as they were measured then."""
+        compensation = None if probe_vectors is None else GlobalDriftCompensation(probe_vectors=probe_vectors)
+        if compensation != self.compensation:
+            self.choose_compensation(compensation)
+        self.matrix.age(self.weight, t_s)
+        self.matrix.drift_factor = drift_factor.to(self.matrix.device)
+        self.matrix.reads = reads
+
+    def follow_dtype(self) -> None:
+        """Compute the state again from weights whose float type changed; ranges, time and read number stay."""
+        t_s, reads = self.matrix.time_s, self.matrix.reads
+        self.program(self.matrix.seed)
+        self.set_time(t_s)
+        self.matrix.reads = reads
+
+    def read(self, x: torch.Tensor, bias: torch.Tensor | None = None, backend: str = "auto") -> torch.Tensor:
+        """One read of vectors x (T, n_in): y (T, n_out). Each call takes the next read number."""
+        self.check_fresh()
+        matrix = self.matrix
+        if matrix.needs_calibration:
+            raise StateError(f"{matrix.name}: dac.range is calibrated, but no calibration data were given")
+        number = matrix.reads
+        matrix.reads += 1
+        if _use_numba(backend, x, (x, self.parameter, bias), matrix.name):
+            return read_numba(matrix, x.detach(), bias, number)
+        return read_torch(matrix, x, self.weight, bias, number)
+
+    def _reference_read(self) -> ReferenceRead | None:
+        if self.compensation is None:
+            return None
+        with self._on_cpu():
+            return ReferenceRead(self.matrix, self.compensation.probe_vectors)
+
+    @contextmanager
+    def _on_cpu(self) -> Iterator[None]:
+        device = self.matrix.device
+        self.matrix.to(torch.device("cpu"))
+        try:
+            yield
+        finally:
+            self.matrix.to(device)
+
+    def check_fresh(self, resuming: bool = False) -> None:
+        """StateError where the target weights changed after programming, or a change of time was cut short."""
+        if self.parameter._version != self.version:
+            raise StateError(
+                f"{self.matrix.name}: its weights changed after they were programmed; call chip.reprogram() to write "
+                "the new weights to the devices"
+            )
+        if self.stale and not resuming:
+            raise StateError(f"{self.matrix.name}: {self.stale}")
+
+
+def _use_numba(backend: str, x: torch.Tensor, inputs: tuple[torch.Tensor | None, ...], name: str) -> bool:
+    """Whether this call runs on the Numba kernels: on the CPU, where no gradient is asked for."""
+    differentiable = torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in inputs)
+    possible = x.device.type == "cpu" and not differentiable
+    if backend == "numba" and not possible:
+        reason = (
+            "gradients are asked for; wrap the call in torch.no_grad()" if differentiable else f"x is on {x.device}"
+        )
+        raise UsageError(f'{name}: backend = "numba" cannot run this call, because {reason}, or use backend="torch"')
+    return backend != "torch" and possible

@@ -1,0 +1,69 @@
+"""Reading vectors through an AnalogMatrix in plain torch operations: any device, differentiable.
+
+Roundings and conversions pass gradients straight through, saturation stops them, input ranges are constants. The
+gradient of the weights is taken at the programmed state and given to the target weights.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from crossbar_sim.array.matrix import AnalogMatrix
+from crossbar_sim.array.random_torch import read_normals
+from crossbar_sim.kernels.random import random_key
+
+
+def read_torch(
+    matrix: AnalogMatrix, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, read: int
+) -> torch.Tensor:
+    """y (T, n_out) = bias + the digital outputs of all tiles for x (T, n_in); `weight` (n_out, n_in): targets."""
+    gain = matrix.gain
+    y = torch.zeros((x.shape[0], matrix.plan.n_out), dtype=matrix.dtype, device=x.device)
+    y = y if bias is None else y + bias.to(matrix.dtype)
+    for k, (start, stop) in enumerate(matrix.plan.rows):
+        codes, full_scale = _convert_inputs(matrix, x[:, start:stop], k)
+        effective = matrix.effective[k]
+        if weight.requires_grad and torch.is_grad_enabled():
+            w_max = matrix.w_max[k][:, None]
+            target = weight[:, start:stop].to(matrix.dtype) / torch.where(w_max > 0, w_max, torch.ones_like(w_max))
+            effective = effective + (target - target.detach())
+        v = codes @ effective.t()
+        if matrix.is_noisy:
+            v = v + _noise(matrix, codes, k, read)
+        if matrix.adc_levels:
+            bound = matrix.adc_step * matrix.adc_levels
+            rounded = torch.round(v / matrix.adc_step) * matrix.adc_step
+            matrix.n_saturated += int((rounded.detach().abs() > bound * (1 + 1e-6)).sum())
+            v = torch.clamp(v + (rounded - v).detach(), -bound, bound)
+        y = y + v * full_scale * gain[k]
+    matrix.n_inputs += x.numel()
+    matrix.n_outputs += y.numel() * len(matrix.plan.rows)
+    return y
+
+
+def _convert_inputs(matrix: AnalogMatrix, x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Relative inputs of one row tile after the DAC, and their full scale (T, 1)."""
+    if matrix.spec.dac is None:
+        return x, torch.ones((), dtype=matrix.dtype, device=x.device)
+    if matrix.input_range is None:
+        full_scale = x.detach().abs().amax(dim=1, keepdim=True)
+    else:
+        full_scale = matrix.input_range[k].to(matrix.dtype).expand(x.shape[0], 1)
+        matrix.n_clipped += int((x.detach().abs() > full_scale).sum())
+    levels = matrix.dac_levels or 1
+    step = full_scale / levels
+    codes = torch.clamp(x / torch.where(step > 0, step, torch.ones_like(step)), -levels, levels)
+    if matrix.dac_levels:
+        codes = codes + (torch.round(codes) - codes).detach()
+    return codes / levels, torch.where(step > 0, full_scale, torch.zeros_like(full_scale))
+
+
+def _noise(matrix: AnalogMatrix, codes: torch.Tensor, k: int, read: int) -> torch.Tensor:
+    """Read noise of the devices and noise ahead of the ADC, in units of the bound."""
+    variance = torch.full((), matrix.output_noise**2, dtype=matrix.dtype, device=codes.device)
+    if matrix.variance is not None:
+        variance = variance + codes.square() @ matrix.variance[k].to(matrix.dtype).t()
+    key0, key1 = random_key(matrix.seed, matrix.name, "read", read, k)
+    z = read_normals((int(key0), int(key1)), codes.shape[0], matrix.plan.n_out, codes.device)
+    smallest = torch.finfo(matrix.dtype).tiny  # keeps the gradient of the square root finite
+    return torch.sqrt(torch.clamp(variance, min=smallest)) * z.to(matrix.dtype)

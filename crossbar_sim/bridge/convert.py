@@ -1,0 +1,200 @@
+"""map_model: from a PyTorch model to the same model on a chip."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import warnings
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import nn
+
+from crossbar_sim.array.programmed import ProgrammedMatrix
+from crossbar_sim.bridge.layers import AnalogLinear, checked_backend
+from crossbar_sim.bridge.ranging import calibrate_ranges
+from crossbar_sim.bridge.rules import Rules, assign_chips
+from crossbar_sim.chip import Chip
+from crossbar_sim.mapping import ModelPlan, TilePlan
+from crossbar_sim.progress import track
+from crossbar_sim.spec import CalibratedRange, ChipSpec
+from device_models.errors import InertOptionWarning, UsageError
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class _Layer(NamedTuple):
+    module: nn.Module
+    transposed: bool
+
+    @property
+    def weight(self) -> nn.Parameter:
+        return self.module.weight  # type: ignore[return-value]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_in, n_out)."""
+        rows, cols = self.weight.shape
+        return (rows, cols) if self.transposed else (cols, rows)
+
+
+def map_model(
+    model: M,
+    chip: ChipSpec,
+    seed: int = 0,
+    rules: Rules | None = None,
+    calibration_data: Iterable[Any] | None = None,
+    backend: str = "auto",
+    inplace: bool = False,
+) -> M:
+    """The model with every linear layer programmed on a simulated chip, just after programming.
+
+    The result keeps its class, signature and state_dict; `result.chip` is the Chip. Linear layers are nn.Linear and
+    the Conv1D of GPT-2; everything else stays digital and is shared with `model`, which is left as it was.
+
+    Arguments
+        model             any nn.Module with linear layers
+        chip              the ChipSpec of every layer that no rule names
+        seed              chooses the chip among all chips of this kind: its devices' errors
+        rules             layer name, pattern or None -> another ChipSpec or "digital" (bridge.rules.assign_chips)
+        calibration_data  batches for the model; needed where dac.range is calibrated, refused elsewhere
+        backend           "numba" (CPU, no gradients), "torch" (any device, differentiable), or "auto": per call numba
+                          where it can, torch where it must
+        inplace           change `model` itself instead of a copy
+    Raises UsageError for a model without linear layers, for bad weights, and for rules or options that cannot act.
+    """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model = {type(model).__name__}: must be a torch.nn.Module")
+    if not isinstance(chip, ChipSpec):
+        hint = f"; did you mean ChipSpec.preset({chip!r})?" if isinstance(chip, str) else ""
+        raise UsageError(f"chip = {chip!r}: must be a ChipSpec{hint}")
+    checked_backend(backend)
+    layers = find_layers(model)
+    plan = plan_layers(layers, assign_chips(layers, chip, rules))
+    ranges = _find_ranges(model, layers, plan, calibration_data)
+    return map_layers(model, layers, chip, seed, rules, ranges, backend, inplace)
+
+
+def map_layers(
+    model: M,
+    layers: dict[str, _Layer],
+    chip: ChipSpec,
+    seed: int,
+    rules: Rules | None,
+    ranges: dict[str, torch.Tensor],
+    backend: str,
+    inplace: bool,
+) -> M:
+    """map_model once everything is checked and the calibrated input ranges (per layer: one per row tile) are known."""
+    plan = plan_layers(layers, assign_chips(layers, chip, rules))
+    matrices: dict[str, ProgrammedMatrix] = {}
+    for name, spec, _ in track(list(plan), "programming"):
+        layer = layers[name]
+        programmed = ProgrammedMatrix(layer.weight, spec, seed, name, transposed=layer.transposed)
+        programmed.matrix.to(layer.weight.device)
+        programmed.matrix.input_range = ranges.get(name, programmed.matrix.input_range)
+        matrices[name] = programmed
+
+    mapped = model if inplace else _structural_copy(model)
+    replacements = {
+        id(mapped.get_submodule(name)): AnalogLinear(
+            layers[name].weight, getattr(layers[name].module, "bias", None), matrices[name], backend
+        ).train(layers[name].module.training)
+        for name in matrices
+    }
+    mapped = _replace(mapped, replacements)
+    mapped.chip = Chip(chip, seed, matrices, plan)  # type: ignore[assignment]
+    return mapped
+
+
+def plan_model(model: nn.Module, chip: ChipSpec, rules: Rules | None = None) -> ModelPlan:
+    """Which tiles `map_model` would use, without programming anything."""
+    layers = find_layers(model)
+    return plan_layers(layers, assign_chips(layers, chip, rules))
+
+
+def plan_layers(layers: dict[str, _Layer], chips: dict[str, ChipSpec | None]) -> ModelPlan:
+    mapped = {name: spec for name, spec in chips.items() if spec is not None}
+    if not mapped:
+        raise UsageError("rules: every linear layer is digital, so nothing would run on the chip")
+    return ModelPlan(
+        {name: (spec, TilePlan.of(*layers[name].shape, spec.tile)) for name, spec in mapped.items()},
+        digital=tuple(name for name, spec in chips.items() if spec is None),
+    )
+
+
+def find_layers(model: nn.Module) -> dict[str, _Layer]:
+    """Every linear layer of a model by name; a layer that appears twice is one layer."""
+    conv1d = getattr(sys.modules.get("transformers.pytorch_utils"), "Conv1D", ())
+    unreachable = {
+        id(part): name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.MultiheadAttention)
+        for part in module.modules()
+    }
+    layers: dict[str, _Layer] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, AnalogLinear):
+            raise UsageError(f"{name}: is on a chip already; map the digital model instead")
+        transposed = bool(conv1d) and isinstance(module, conv1d)
+        if not transposed and not (isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward):
+            if isinstance(module, nn.Linear) and id(module) not in unreachable:
+                raise UsageError(
+                    f"{name}: {type(module).__name__} changes what nn.Linear computes and cannot be mapped; "
+                    f"keep it digital by replacing it with nn.Linear or by mapping a part of the model"
+                )
+            continue
+        if id(module) in unreachable:
+            text = f"{name}: nn.MultiheadAttention uses this weight without calling the layer, so it stays digital"
+            warnings.warn(text, InertOptionWarning, stacklevel=3)
+            continue
+        _check_weight(name, module)
+        layers[name or "(root)"] = _Layer(module, transposed)
+    if not layers:
+        raise UsageError(f"{type(model).__name__}: has no linear layer (nn.Linear or Conv1D), so nothing can be mapped")
+    return layers
+
+
+def _check_weight(name: str, module: nn.Module) -> None:
+    weight = module.weight
+    assert isinstance(weight, torch.Tensor)
+    if weight.device.type == "meta":
+        raise UsageError(f"{name}.weight: has no values (meta device); load the weights first")
+    if not weight.dtype.is_floating_point:
+        raise UsageError(f"{name}.weight: must be a floating-point matrix, is {weight.dtype}")
+    if 0 in weight.shape:
+        raise UsageError(f"{name}.weight: shape {tuple(weight.shape)} has no elements")
+
+
+def _find_ranges(
+    model: nn.Module, layers: dict[str, _Layer], plan: ModelPlan, data: Iterable[Any] | None
+) -> dict[str, torch.Tensor]:
+    wanted = {
+        name: (layers[name].module, tiles, spec.dac.range)
+        for name, spec, tiles in plan
+        if spec.dac is not None and isinstance(spec.dac.range, CalibratedRange)
+    }
+    if wanted and data is None:
+        raise UsageError("calibration_data: needed, because dac.range is calibrated; give batches for the model")
+    if data is not None and not wanted:
+        raise UsageError("calibration_data: given, but no layer has a calibrated dac.range, so it would not be used")
+    return calibrate_ranges(model, wanted, data) if data is not None else {}
+
+
+def _structural_copy(model: M) -> M:
+    """A copy of the modules that shares every parameter and buffer with the original."""
+    shared = [*model.parameters(), *model.buffers()]
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
+
+
+def _replace(model: M, replacements: dict[int, AnalogLinear]) -> M:
+    if id(model) in replacements:
+        return replacements[id(model)]  # type: ignore[return-value]
+    for module in list(model.modules()):
+        for child_name, child in list(module.named_children()):
+            if id(child) in replacements:
+                setattr(module, child_name, replacements[id(child)])
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0  # its fused path would take the weights and pass the layers by
+    return model

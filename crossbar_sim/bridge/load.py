@@ -1,0 +1,48 @@
+"""load_chip: a saved chip and the digital model it was made from, back together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from torch import nn
+
+from crossbar_sim.bridge.convert import find_layers, map_layers
+from crossbar_sim.chip import Chip
+from crossbar_sim.spec import ChipSpec
+from crossbar_sim.store import read_chip, weights_fingerprint
+from device_models.errors import StoreError
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def load_chip(path: str | Path, model: M, backend: str = "auto", inplace: bool = False) -> M:
+    """The digital `model` on the chip saved at `path`, in the state it was saved in.
+
+    Raises StoreError for a missing or damaged file, or where a layer's weights are not those that were programmed.
+    """
+    folder = Path(path)
+    data, numbers = read_chip(folder)
+    specs = {key: ChipSpec(**spec) for key, spec in data["specs"].items()}
+    layers = find_layers(model)
+    expected = {**data["layers"], **dict.fromkeys(data["digital"])}
+    if set(expected) != set(layers):
+        odd = sorted(set(expected) ^ set(layers))[0]
+        where = "the saved chip" if odd in expected else "the model"
+        raise StoreError(f"{folder}: belongs to another model: layer {odd!r} is only in {where}")
+    for name, entry in data["layers"].items():
+        if weights_fingerprint(layers[name].weight) != entry["weights"]:
+            raise StoreError(f"{folder}: the weights of {name!r} are not those that were programmed")
+    default = ChipSpec(**data["default_spec"])
+    rules: dict[str | None, ChipSpec | str] = {
+        name: specs[entry["spec"]] for name, entry in data["layers"].items() if specs[entry["spec"]] != default
+    }
+    rules.update(dict.fromkeys(data["digital"], "digital"))
+    ranges = {name: numbers[key] for name in data["layers"] if (key := f"{name}|input_range") in numbers}
+    mapped = map_layers(model, layers, default, data["seed"], rules, ranges, backend, inplace)
+    chip: Chip = mapped.chip  # type: ignore[assignment]
+    for name, programmed in chip.matrices.items():
+        entry = data["layers"][name]
+        programmed.restore(data["time_s"], entry["reads"], entry["probe_vectors"], numbers[f"{name}|drift_factor"])
+    chip.time_s = data["time_s"]
+    return mapped

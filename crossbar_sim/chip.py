@@ -1,0 +1,123 @@
+"""Chip: what is programmed, its seed and its clock. Knows matrices by name, not the model they came from."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossbar_sim.array.programmed import ProgrammedMatrix
+from crossbar_sim.mapping import ModelPlan
+from crossbar_sim.progress import track
+from crossbar_sim.spec import ChipSpec, GlobalDriftCompensation
+from crossbar_sim.store import write_chip
+from crossbar_sim.summary import ChipSummary, summarise
+from device_models.errors import InertOptionWarning, UsageError, nearest
+from device_models.units import readable_time, seconds
+
+
+class TileAddress(NamedTuple):
+    """One physical tile: `conductances(layer, tile)` reads it out. Spans are (start, stop) in the weight matrix."""
+
+    layer: str
+    tile: tuple[int, int]
+    inputs: tuple[int, int]
+    outputs: tuple[int, int]
+
+
+class Chip:
+    """All matrices of a model on one chip (or several kinds of chips, where rules say so).
+
+    The state is a pure function of (weights, specs, seed, time): `set_time` may go forward and back, and only
+    `reprogram` changes what the devices are.
+    """
+
+    def __init__(self, spec: ChipSpec, seed: int, matrices: Mapping[str, ProgrammedMatrix], plan: ModelPlan):
+        self.spec = spec
+        self.seed = seed
+        self.matrices = dict(matrices)
+        self.plan = plan
+        self.time_s = 0.0
+
+    def set_time(self, t: float | str) -> None:
+        """Put every device into its state `t` after programming: seconds, or a text such as "1h", "30d", "1y"."""
+        t_s = seconds(t, "time")
+        if t_s != self.time_s and not self._time_matters(t_s):
+            kinds = ", ".join(sorted({programmed.matrix.spec.device.kind for programmed in self.matrices.values()}))
+            text = f"chip.set_time({t!r}): devices of kind {kinds} do not change with time"
+            warnings.warn(text, InertOptionWarning, stacklevel=2)
+        self._each(lambda programmed: programmed.set_time(t_s), f"ageing to {readable_time(t_s)}", "set_time")
+        self.time_s = t_s
+
+    def reprogram(self, seed: int | None = None) -> None:
+        """Write the present weights to devices anew, time 0. Another `seed` gives another chip of the same kind."""
+        chosen = self.seed if seed is None else seed
+        self._each(lambda programmed: programmed.program(chosen), "programming", "reprogram")
+        self.seed = chosen
+        self.time_s = 0.0
+
+    def compensate(self, kind: str | None = "global", probe_vectors: int = 64) -> None:
+        """Choose the drift compensation from now on and renew it for the present time; `None` switches it off.
+
+        The reference read that belongs to the end of programming is repeated on the state at time 0.
+        """
+        if kind not in ("global", None):
+            raise UsageError(f"kind = {kind!r}: must be 'global' or None")
+        chosen = None if kind is None else GlobalDriftCompensation(probe_vectors=probe_vectors)
+        self._each(lambda programmed: programmed.choose_compensation(chosen), "compensating drift", "compensate")
+
+    def reset_reads(self) -> None:
+        """Number reads from zero again: the same inputs in the same order then meet the same per-read noise."""
+        for programmed in self.matrices.values():
+            programmed.matrix.reads = 0
+
+    def reset_counts(self) -> None:
+        """Count clipped inputs and saturated outputs from zero again."""
+        for programmed in self.matrices.values():
+            programmed.matrix.reset_counts()
+
+    @property
+    def tiles(self) -> list[TileAddress]:
+        """Every physical tile of the chip."""
+        return [
+            TileAddress(name, (r, c), inputs, outputs)
+            for name, programmed in self.matrices.items()
+            for r, inputs in enumerate(programmed.matrix.plan.rows)
+            for c, outputs in enumerate(programmed.matrix.plan.cols)
+        ]
+
+    def conductances(self, layer: str, tile: tuple[int, int] = (0, 0)) -> tuple[NDArray, NDArray]:
+        """(g+, g-) in uS of one tile at the present time, each (rows, columns) with inputs as rows."""
+        if layer not in self.matrices:
+            hint = nearest(layer, self.matrices)
+            raise UsageError(f"layer = {layer!r}: is not on the chip ({len(self.matrices)} layers are){hint}")
+        programmed = self.matrices[layer]
+        return programmed.matrix.conductances(programmed.weight, tile)
+
+    def summary(self) -> ChipSummary:
+        """What is on the chip, what of it is simulated, what it costs, and what was clipped so far."""
+        return summarise(self.plan, self.matrices, self.seed, self.time_s)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the chip to the folder `path`; `crossbar_sim.load_chip(path, model)` puts it back onto its model."""
+        return write_chip(path, self.spec, self.seed, self.time_s, self.matrices, self.plan)
+
+    def _time_matters(self, t_s: float) -> bool:
+        for device in {programmed.matrix.spec.device for programmed in self.matrices.values()}:
+            now, then = device.curves(self.time_s, 1.0), device.curves(t_s, 1.0)
+            if any(not np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(now, then, strict=True)):
+                return True
+        return False
+
+    def _each(self, action: Callable[[ProgrammedMatrix], None], what: str, verb: str) -> None:
+        """Run `action` on every matrix; until all are done, none may be read: they would be of different states."""
+        for programmed in self.matrices.values():
+            programmed.stale = f"chip.{verb} was interrupted; call it again"
+        for programmed in track(self.matrices.values(), what):
+            action(programmed)
+        for programmed in self.matrices.values():
+            programmed.stale = None

@@ -1,0 +1,252 @@
+"""Target -> conductance at a time: programming, drift and frozen noise of every device from its curves and its key.
+
+Everything about a device is looked up in one table (`DeviceTable`), so any device runs through the same kernel.
+Random numbers are keyed by the logical position (input, output) of the weight: tiles, threads and order do not matter.
+Inner loops run over short chunks in stages, so that each stage is one vectorised loop and a stage that a device does
+not need costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from crossbar_sim.kernels.bits import to_stored
+from crossbar_sim.kernels.random import f32, fill_normals, i32, random_key, u32
+from device_models import DeviceCurves
+
+CHUNK = 512
+_LOG2_E = 1.4426950408889634
+_BIAS, _SIGMA, _NU, _NU_SIGMA, _FROZEN_ABS, _FROZEN_REL, _READ_ABS, _READ_REL = range(8)
+
+
+class DeviceTable(NamedTuple):
+    """DeviceCurves in the form that kernels take: one interleaved float32 table and what of it is in use."""
+
+    curves: NDArray[np.float32]
+    nodes_per_uS: float
+    log2_time: float
+    g_min_uS: float
+    span_uS: float
+    dead_uS: float
+    has_bias: bool
+    has_program: bool
+    has_drift: bool
+    has_frozen: bool
+    has_frozen_abs: bool
+    has_read: bool
+    has_read_abs: bool
+    noise_at_programmed: bool
+    floor_at_zero: bool
+    two_sided: bool
+
+
+def device_table(curves: DeviceCurves, g_min_uS: float, g_max_uS: float, two_sided: bool) -> DeviceTable:
+    """Tabulate the curves of a device in a conductance window for the kernels of this module."""
+    columns = np.stack(curves[1:9], axis=1).astype(np.float32)
+    used = [bool(column.any()) for column in columns.T]
+    return DeviceTable(
+        curves=np.ascontiguousarray(columns),
+        nodes_per_uS=(len(curves.nodes_uS) - 1) / float(curves.nodes_uS[-1]),
+        log2_time=curves.log_time * _LOG2_E,
+        g_min_uS=g_min_uS,
+        span_uS=g_max_uS - g_min_uS,
+        dead_uS=curves.dead_uS,
+        has_bias=used[_BIAS],
+        has_program=used[_SIGMA],
+        has_drift=bool(curves.log_time > 0 and (used[_NU] or used[_NU_SIGMA])),
+        has_frozen=used[_FROZEN_ABS] or used[_FROZEN_REL],
+        has_frozen_abs=used[_FROZEN_ABS],
+        has_read=used[_READ_ABS] or used[_READ_REL],
+        has_read_abs=used[_READ_ABS],
+        noise_at_programmed=curves.noise_at_programmed,
+        floor_at_zero=curves.floor_at_zero,
+        two_sided=two_sided,
+    )
+
+
+def device_keys(seed: int, layer: str) -> NDArray[np.uint32]:
+    """Keys of a layer's devices: programming and drift of the positive and of the negative device, frozen noise."""
+    purposes = (("program", 0), ("program", 1), ("frozen", 0))
+    return np.array([random_key(seed, layer, *purpose) for purpose in purposes], dtype=np.uint32)
+
+
+@njit(inline="always")
+def _exp2(y):
+    """2^y for -126 <= y <= 126 in float32, relative error below 2e-7 (coefficients: Cephes)."""
+    y = min(max(f32(y), f32(-126.0)), f32(126.0))
+    whole = np.rint(y)
+    x = y - whole
+    p = f32(1.535336188319500e-4)
+    p = p * x + f32(1.339887440266574e-3)
+    p = p * x + f32(9.618437357674640e-3)
+    p = p * x + f32(5.550332471162809e-2)
+    p = p * x + f32(2.402264791363012e-1)
+    p = p * x + f32(6.931472028550421e-1)
+    scale = i32(i32(i32(whole) + i32(127)) << i32(23)).view(f32)
+    return (f32(1.0) + x * p) * scale
+
+
+@njit
+def _locate(g, nodes_per_uS, last, node, share):
+    """Node below each conductance and the share of the way to the next; values off the table take its ends."""
+    scale = f32(nodes_per_uS)
+    top = i32(last - 1)
+    for j in range(g.shape[0]):
+        position = f32(g[j]) * scale
+        below = min(max(i32(position), i32(0)), top)
+        node[j] = u32(below)  # unsigned, because the sign of an index would be checked
+        share[j] = min(position - f32(below), f32(1.0))
+
+
+@njit(inline="always")
+def _at(curves, column, node, share):
+    low = curves[node, column]
+    return low + share * (curves[u32(node + u32(1)), column] - low)
+
+
+@njit
+def _age_devices(target, curves, table, z_program, z_nu, z_frozen, g, variance, node, share):
+    """g and per-read variance [uS, uS^2] of a chunk of devices with given targets and normals."""
+    n = target.shape[0]
+    zero = target.dtype.type(0)
+    last = curves.shape[0] - 1
+    _locate(target, table.nodes_per_uS, last, node, share)
+    for j in range(n):
+        g[j] = target[j]
+    if table.has_bias:
+        for j in range(n):
+            g[j] += _at(curves, _BIAS, node[j], share[j])
+    if table.has_program:
+        for j in range(n):
+            g[j] += _at(curves, _SIGMA, node[j], share[j]) * z_program[j]
+    if (table.has_bias or table.has_program) and table.floor_at_zero:
+        for j in range(n):
+            g[j] = max(g[j], zero)
+    for j in range(n):
+        variance[j] = g[j]  # the programmed value, until the variance itself is known
+    if table.has_drift:
+        log2_time = f32(table.log2_time)
+        for j in range(n):
+            nu = _at(curves, _NU, node[j], share[j]) + _at(curves, _NU_SIGMA, node[j], share[j]) * z_nu[j]
+            z_nu[j] = -abs(nu) * log2_time
+        for j in range(n):  # apart from the look-up: each of the two loops is vectorised, their union is not
+            g[j] *= _exp2(z_nu[j])
+    if table.noise_at_programmed:
+        _locate(variance, table.nodes_per_uS, last, node, share)
+    if table.has_read:
+        for j in range(n):
+            read = _at(curves, _READ_REL, node[j], share[j]) * g[j]
+            if table.has_read_abs:
+                read += _at(curves, _READ_ABS, node[j], share[j])
+            variance[j] = read * read
+    if table.has_frozen:
+        for j in range(n):
+            frozen = _at(curves, _FROZEN_REL, node[j], share[j]) * g[j]
+            if table.has_frozen_abs:
+                frozen += _at(curves, _FROZEN_ABS, node[j], share[j])
+            g[j] += frozen * z_frozen[j]
+        if table.floor_at_zero:
+            for j in range(n):
+                g[j] = max(g[j], zero)
+    if table.dead_uS > 0:
+        for j in range(n):
+            if target[j] < table.dead_uS:
+                g[j] = zero
+                variance[j] = zero
+
+
+@njit
+def _age_pairs(weights, w_max, curves, table, keys, row, col, scratch, normals, node, share):
+    """Both devices of a chunk of weights of output `col`, inputs from `row` on; results lie in the scratch arrays.
+
+    scratch rows: target, g+, variance+, g-, variance-; normals rows: program, nu, frozen+, frozen-.
+    """
+    n = weights.shape[0]
+    one = weights.dtype.type(1)
+    zero = weights.dtype.type(0)
+    half = weights.dtype.type(0.5)
+    span = weights.dtype.type(table.span_uS)
+    g_min = weights.dtype.type(table.g_min_uS)
+    z_program, z_nu, z_plus, z_minus = normals[0, :n], normals[1, :n], normals[2, :n], normals[3, :n]
+    target = scratch[0, :n]
+    if table.has_frozen:
+        fill_normals(keys[2, 0], keys[2, 1], u32(row), u32(col), z_plus, z_minus)
+    for polarity in range(2):
+        sign = one if polarity == 0 else -one
+        if w_max == 0:
+            for j in range(n):
+                target[j] = g_min + (span * half if table.two_sided else zero)
+        elif table.two_sided:
+            for j in range(n):
+                u = min(max(weights[j] / w_max, -one), one)
+                target[j] = g_min + span * (half + half * sign * u)
+        else:
+            for j in range(n):
+                target[j] = g_min + span * min(max(sign * weights[j] / w_max, zero), one)
+        if table.has_program or table.has_drift:
+            fill_normals(keys[polarity, 0], keys[polarity, 1], u32(row), u32(col), z_program, z_nu)
+        _age_devices(
+            target,
+            curves,
+            table,
+            z_program,
+            z_nu,
+            z_plus if polarity == 0 else z_minus,
+            scratch[1 + 2 * polarity, :n],
+            scratch[2 + 2 * polarity, :n],
+            node[:n],
+            share[:n],
+        )
+
+
+@njit(parallel=True, cache=True)
+def age_matrix(weights, w_max, table, keys, row, effective, variance):
+    """Relative effective weights of one row of tiles, and their per-read variance.
+
+    Equation   effective = (g+ - g-) / span, variance = (var+ + var-) / span^2, span = g_max - g_min
+    Arguments  weights (n_out, n); w_max (n_out,); row: index of the first input; effective (n_out, n) out;
+               variance (n_out, n) out, ignored where the device has no per-read noise; uint16 holds bfloat16
+    """
+    n = weights.shape[1]
+    dtype = weights.dtype.type
+    span = dtype(table.span_uS)
+    for col in prange(weights.shape[0]):
+        scratch = np.empty((5, CHUNK), weights.dtype)
+        normals = np.empty((4, CHUNK), np.float32)
+        node, share = np.empty(CHUNK, np.uint32), np.empty(CHUNK, np.float32)
+        for start in range(0, n, CHUNK):
+            stop = min(start + CHUNK, n)
+            _age_pairs(
+                weights[col, start:stop], w_max[col], table.curves, table, keys, row + start, col, scratch, normals,
+                node, share,
+            )  # fmt: skip
+            out = effective[col, start:stop]
+            g_plus, v_plus, g_minus, v_minus = scratch[1], scratch[2], scratch[3], scratch[4]
+            for j in range(stop - start):
+                out[j] = (g_plus[j] - g_minus[j]) / span
+            if table.has_read:
+                spread = variance[col, start:stop]
+                for j in range(stop - start):
+                    spread[j] = to_stored(variance, (v_plus[j] + v_minus[j]) / (span * span))
+
+
+@njit(parallel=True, cache=True)
+def age_conductances(weights, w_max, table, keys, row, first_col, g_plus, g_minus):
+    """Conductances [uS] of one tile: weights, g_plus and g_minus (n_out, n), first input `row`, output `first_col`."""
+    n = weights.shape[1]
+    for o in prange(weights.shape[0]):
+        scratch = np.empty((5, CHUNK), weights.dtype)
+        normals = np.empty((4, CHUNK), np.float32)
+        node, share = np.empty(CHUNK, np.uint32), np.empty(CHUNK, np.float32)
+        for start in range(0, n, CHUNK):
+            stop = min(start + CHUNK, n)
+            _age_pairs(
+                weights[o, start:stop], w_max[o], table.curves, table, keys, row + start, first_col + o, scratch,
+                normals, node, share,
+            )  # fmt: skip
+            g_plus[o, start:stop] = scratch[1, : stop - start]
+            g_minus[o, start:stop] = scratch[3, : stop - start]

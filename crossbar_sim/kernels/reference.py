@@ -1,0 +1,112 @@
+"""The kernels once more, slow and readable: plain NumPy in float64. Tests hold the fast ones against these."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossbar_sim.kernels.mvm import GROUP
+from crossbar_sim.mapping import encode_pair
+from device_models import DeviceCurves
+
+Floats = NDArray[np.float64]
+Words = NDArray[np.uint32]
+
+
+def threefry(key: tuple[int, int], counter0: Words, counter1: Words) -> tuple[Words, Words]:
+    """Threefry-2x32 with 20 rounds on arrays of counters."""
+    rotations = (13, 15, 26, 6, 17, 29, 16, 24)
+    k = [np.uint32(key[0]), np.uint32(key[1]), np.uint32(0x1BD11BDA) ^ np.uint32(key[0]) ^ np.uint32(key[1])]
+    with np.errstate(over="ignore"):
+        x0, x1 = counter0 + k[0], counter1 + k[1]
+        for r in range(20):
+            x0 = x0 + x1
+            x1 = (x1 << np.uint32(rotations[r % 8])) | (x1 >> np.uint32(32 - rotations[r % 8]))
+            x1 = x1 ^ x0
+            if r % 4 == 3:
+                s = r // 4 + 1
+                x0, x1 = x0 + k[s % 3], x1 + k[(s + 1) % 3] + np.uint32(s)
+    return x0, x1
+
+
+def normals(key: tuple[int, int], counter0: Words, counter1: Words) -> tuple[Floats, Floats]:
+    """Standard normals of each counter: Box-Muller on the two words, the second as a signed phase."""
+    bits0, bits1 = threefry(key, counter0, counter1)
+    radius = np.sqrt(-2 * np.log(np.minimum(bits0 * 2.0**-32 + 2.0**-33, 1.0)))
+    phase = bits1.view(np.int32) * (np.pi * 2.0**-31)
+    return radius * np.cos(phase), radius * np.sin(phase)
+
+
+def age_device(
+    target: Floats, curves: DeviceCurves, z_program: Floats, z_nu: Floats, z_frozen: Floats
+) -> tuple[Floats, Floats]:
+    """Conductance and per-read variance of devices with given targets [uS] and normals, from the curves."""
+
+    def look_up(curve: Floats, g: Floats) -> Floats:
+        return np.interp(g, curves.nodes_uS, curve)
+
+    def floored(g: Floats) -> Floats:
+        return np.maximum(g, 0) if curves.floor_at_zero else g
+
+    programmed = floored(
+        target + look_up(curves.program_bias_uS, target) + look_up(curves.program_sigma_uS, target) * z_program
+    )
+    at = programmed if curves.noise_at_programmed else target
+    nu = np.abs(look_up(curves.nu_mean, target) + look_up(curves.nu_sigma, target) * z_nu)
+    drifted = programmed * np.exp(-nu * curves.log_time)
+    frozen = look_up(curves.frozen_abs_uS, at) + look_up(curves.frozen_rel, at) * drifted
+    per_read = look_up(curves.read_abs_uS, at) + look_up(curves.read_rel, at) * drifted
+    dead = target < curves.dead_uS
+    return np.where(dead, 0, floored(drifted + frozen * z_frozen)), np.where(dead, 0, per_read**2)
+
+
+def age_matrix(
+    weights: Floats,
+    w_max: Floats,
+    curves: DeviceCurves,
+    window_uS: tuple[float, float],
+    pair: str,
+    keys: Words,
+    row: int = 0,
+) -> tuple[Floats, Floats]:
+    """Relative effective weights (n_out, n) and per-read variances of one row of tiles."""
+    n_out, n = weights.shape
+    counter0, counter1 = np.meshgrid(np.arange(row, row + n, dtype=np.uint32), np.arange(n_out, dtype=np.uint32))
+    u = np.divide(weights, w_max[:, None], out=np.zeros_like(weights), where=w_max[:, None] > 0)
+    frozen = normals(tuple(keys[2]), counter0, counter1)
+    aged = [
+        age_device(
+            target.astype(np.float64), curves, *normals(tuple(keys[polarity]), counter0, counter1), frozen[polarity]
+        )
+        for polarity, target in enumerate(encode_pair(np.clip(u, -1, 1), *window_uS, pair))
+    ]
+    span = window_uS[1] - window_uS[0]
+    return (aged[0][0] - aged[1][0]) / span, (aged[0][1] + aged[1][1]) / span**2
+
+
+def quantise(x: Floats, full_scale: Floats | float, levels: int) -> Floats:
+    """Codes of the uniform symmetric quantiser: clip(rint(x / (R / L)), -L, L); without levels clip(x, -R, R) / R."""
+    full_scale = np.broadcast_to(full_scale, x.shape)
+    limit = levels or 1
+    codes = np.divide(x, full_scale / limit, out=np.zeros_like(x), where=full_scale > 0)
+    return np.clip(np.rint(codes) if levels else codes, -limit, limit)
+
+
+def read_normals(key: tuple[int, int], n_vectors: int, n_cols: int) -> Floats:
+    """The normals of all vectors and columns of one row tile (see mvm.GROUP)."""
+    cols = np.arange(n_cols)
+    lane = cols % GROUP
+    counter = (cols // GROUP * (GROUP // 2) + lane % (GROUP // 2)).astype(np.uint32)
+    counter0, counter1 = np.meshgrid(counter, np.arange(n_vectors, dtype=np.uint32))
+    z0, z1 = normals(key, counter0, counter1)
+    return np.where(lane < GROUP // 2, z0, z1)
+
+
+def read_columns(
+    sums: Floats, sigma: Floats | float, z: Floats, step: float, levels: int, full_scale: Floats, gain: Floats
+) -> Floats:
+    """Digital outputs of one tile from column sums in the units of the bound; full_scale (T,), gain (C,)."""
+    v = sums + sigma * z
+    if levels:
+        v = np.clip(np.rint(v / step), -levels, levels) * step
+    return v * full_scale[:, None] * gain

@@ -1,0 +1,136 @@
+"""Which part of a weight matrix lies on which tile. Shapes only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from crossbar_sim.spec import ChipSpec, TileSpec
+from device_models.errors import UsageError
+
+Span = tuple[int, int]
+
+DEVICES_PER_WEIGHT = 2
+"""A differential pair."""
+
+
+def split_evenly(size: int, largest: int | None) -> tuple[Span, ...]:
+    """(start, stop) of the fewest parts of at most `largest`; sizes differ by at most one, larger ones first.
+
+    Example: ``split_evenly(576, 512) == ((0, 288), (288, 576))``.
+    """
+    if size < 1:
+        raise UsageError(f"size = {size}: a weight matrix needs at least one row and one column")
+    n_parts = 1 if largest is None else -(-size // largest)
+    base, extra = divmod(size, n_parts)
+    stops = [base * (k + 1) + min(k + 1, extra) for k in range(n_parts)]
+    return tuple(zip([0, *stops[:-1]], stops, strict=True))
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """One matrix of `n_in` inputs (rows, word lines) and `n_out` outputs (columns, bit-line pairs) on tiles."""
+
+    n_in: int
+    n_out: int
+    rows: tuple[Span, ...]
+    cols: tuple[Span, ...]
+    tile: TileSpec
+
+    @classmethod
+    def of(cls, n_in: int, n_out: int, tile: TileSpec) -> TilePlan:
+        return cls(n_in, n_out, split_evenly(n_in, tile.rows), split_evenly(n_out, tile.cols), tile)
+
+    @property
+    def n_tiles(self) -> int:
+        return len(self.rows) * len(self.cols)
+
+    @property
+    def n_devices(self) -> int:
+        return DEVICES_PER_WEIGHT * self.n_in * self.n_out
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the cells of the used tiles that hold a weight; an unlimited side counts as just large enough."""
+        rows = self.tile.rows or self.n_in
+        cols = self.tile.cols or self.n_out
+        return self.n_in * self.n_out / (self.n_tiles * rows * cols)
+
+    def spans(self, tile: tuple[int, int]) -> tuple[Span, Span]:
+        """Row and column span of the tile at (row of tiles, column of tiles)."""
+        r, c = tile
+        if not (0 <= r < len(self.rows) and 0 <= c < len(self.cols)):
+            raise UsageError(
+                f"tile = {tile}: must be (row, column) within (0..{len(self.rows) - 1}, 0..{len(self.cols) - 1})"
+            )
+        return self.rows[r], self.cols[c]
+
+    def __str__(self) -> str:
+        sizes = f"{_sizes(self.rows)} rows x {_sizes(self.cols)} columns"
+        return f"{self.n_in} x {self.n_out} on {self.n_tiles} tiles: {sizes}, {self.utilisation:.0%} used"
+
+
+def _sizes(spans: tuple[Span, ...]) -> str:
+    sizes = [stop - start for start, stop in spans]
+    groups = [f"{sizes.count(size)}x{size}" if sizes.count(size) > 1 else f"{size}" for size in dict.fromkeys(sizes)]
+    return "+".join(groups)
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """Every mapped layer of a model with its chip and tiles, and the layers that stay digital."""
+
+    layers: Mapping[str, tuple[ChipSpec, TilePlan]]
+    digital: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[tuple[str, ChipSpec, TilePlan]]:
+        return ((name, spec, plan) for name, (spec, plan) in self.layers.items())
+
+    @property
+    def n_weights(self) -> int:
+        return sum(plan.n_in * plan.n_out for _, _, plan in self)
+
+    @property
+    def n_tiles(self) -> int:
+        return sum(plan.n_tiles for _, _, plan in self)
+
+    @property
+    def n_devices(self) -> int:
+        return sum(plan.n_devices for _, _, plan in self)
+
+    @property
+    def utilisation(self) -> float:
+        cells = sum(plan.n_in * plan.n_out / plan.utilisation for _, _, plan in self)
+        return self.n_weights / cells
+
+    def groups(self) -> list[tuple[str, int, ChipSpec, TilePlan]]:
+        """Layers that differ only in the numbers of their names, as (pattern, count, chip, tiles)."""
+        grouped: dict[tuple[str, ChipSpec, TilePlan], int] = {}
+        for name, spec, plan in self:
+            pattern = ".".join("*" if part.isdigit() else part for part in name.split("."))
+            grouped[pattern, spec, plan] = grouped.get((pattern, spec, plan), 0) + 1
+        return [(pattern, count, spec, plan) for (pattern, spec, plan), count in grouped.items()]
+
+    def __str__(self) -> str:
+        rows = [("layer", "count", "chip", "in x out", "tiles each", "tile sizes (rows | columns)", "used")]
+        rows += [
+            (
+                pattern,
+                str(count),
+                spec.name,
+                f"{plan.n_in} x {plan.n_out}",
+                str(plan.n_tiles),
+                f"{_sizes(plan.rows)} | {_sizes(plan.cols)}",
+                f"{plan.utilisation:.0%}",
+            )
+            for pattern, count, spec, plan in self.groups()
+        ]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines.append(
+            f"total: {len(self.layers)} layers, {self.n_weights:,} weights, {self.n_tiles:,} tiles, "
+            f"{self.n_devices:,} devices, {self.utilisation:.0%} of the cells used"
+        )
+        if self.digital:
+            lines.append(f"kept digital by rule: {', '.join(self.digital)}")
+        return "\n".join(lines)

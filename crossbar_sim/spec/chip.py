@@ -1,0 +1,110 @@
+"""ChipSpec: everything that a chip is, as one frozen, validated value."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import Field, model_validator
+
+from crossbar_sim.spec.compensation import GlobalDriftCompensation
+from crossbar_sim.spec.converters import AdcSpec, DacSpec
+from crossbar_sim.spec.encoding import PairEncoding
+from crossbar_sim.spec.explain import explain_rows, format_rows
+from crossbar_sim.spec.read_noise import ReadNoise, SplitReadNoise
+from crossbar_sim.spec.tile import TileSpec
+from device_models import Device
+from device_models.errors import SpecError, StoreError, UsageError, nearest
+from device_models.strict import StrictModel, Text
+
+
+class ChipSpec(StrictModel):
+    """A chip: its devices, tiles, encoding, converters, read noise and drift compensation.
+
+    Immutable; `evolve` gives a changed copy, e.g. ``spec.evolve(**{"dac.bits": 6})``. Off is `None`.
+    """
+
+    schema_version: Literal[1] = Field(1, description="Version of this layout")
+    name: Text = Field("custom", description="Name in tables and plots")
+    device: Device = Field(description="The memory device")
+    tile: TileSpec = Field(TileSpec(), description="Size of an array")
+    encoding: PairEncoding = Field(PairEncoding(), description="From weights to conductances")
+    dac: DacSpec | None = Field(DacSpec(), description="Input converter; none drives the array with exact inputs")
+    adc: AdcSpec | None = Field(AdcSpec(), description="Output converter; none reads exact column sums")
+    read_noise: ReadNoise | None = Field(SplitReadNoise(), description="How read noise of the devices is seen")
+    compensation: GlobalDriftCompensation | None = Field(
+        GlobalDriftCompensation(), description="Digital drift compensation, renewed whenever the time is set"
+    )
+
+    @classmethod
+    def path_root(cls) -> str:
+        return "chip"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.adc is not None and self.dac is None:
+            raise ValueError("adc needs dac: its bound counts in input ranges (dac.bits: null gives an exact input)")
+        return self
+
+    @classmethod
+    def presets(cls) -> list[str]:
+        """Names accepted by `preset`."""
+        return sorted(_preset_texts())
+
+    @classmethod
+    def preset(cls, name: str) -> Self:
+        """A published chip by name; its values and their sources: ``print(ChipSpec.preset(name).explain())``."""
+        texts = _preset_texts()
+        if name not in texts:
+            raise UsageError(f"preset = {name!r}: must be one of {', '.join(sorted(texts))}{nearest(str(name), texts)}")
+        return cls._parse(yaml.safe_load(texts[name]), f"preset {name}")
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Self:
+        """Read a specification from a YAML or JSON file. Only data are read, never code."""
+        try:
+            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise StoreError(f"{path}: cannot be read as a chip specification: {error}") from None
+        except yaml.YAMLError as error:
+            raise StoreError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
+        return cls._parse(data, str(path))
+
+    @classmethod
+    def _parse(cls, data: Any, origin: str) -> Self:
+        if not isinstance(data, dict):
+            raise UsageError(f"{origin}: must hold a mapping of chip fields, holds {type(data).__name__}")
+        try:
+            return cls(**data)
+        except SpecError as error:
+            raise SpecError(f"{origin}: {error.root}", error.problems) from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data; `ChipSpec(**spec.to_dict())` equals the original."""
+        data: dict[str, Any] = json.loads(self.model_dump_json())
+        return data
+
+    def to_yaml(self, path: str | Path | None = None) -> str:
+        """The specification as YAML text, also written to `path` where given."""
+        text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=120)
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    def explain(self) -> str:
+        """Every field with its value, unit, meaning and source, as a table."""
+        return format_rows(explain_rows(self))
+
+
+@cache
+def _preset_texts() -> dict[str, str]:
+    folder = files("crossbar_sim.spec") / "presets"
+    return {
+        entry.name.removesuffix(".yaml"): entry.read_text(encoding="utf-8")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".yaml")
+    }

@@ -1,0 +1,124 @@
+"""A chip on disk: its specification in YAML, its calibrated numbers in safetensors; states are computed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from crossbar_sim.array.programmed import ProgrammedMatrix
+from crossbar_sim.mapping import ModelPlan
+from crossbar_sim.spec import ChipSpec
+from device_models.errors import StoreError
+
+FORMAT = 1
+_CHIP, _NUMBERS = "chip.yaml", "chip.safetensors"
+
+
+def weights_fingerprint(weight: torch.Tensor) -> str:
+    """A hash of type, shape and values of a weight matrix."""
+    array = weight.detach().cpu().contiguous()
+    digest = hashlib.blake2b(f"{array.dtype} {tuple(array.shape)}".encode(), digest_size=16)
+    digest.update(array.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def write_chip(
+    path: str | Path,
+    spec: ChipSpec,
+    seed: int,
+    time_s: float,
+    matrices: Mapping[str, ProgrammedMatrix],
+    plan: ModelPlan,
+) -> Path:
+    """Write a chip to the folder `path`; what was there before stays whole until the new files are."""
+    folder = Path(path)
+    numbers: dict[str, torch.Tensor] = {}
+    layers: dict[str, Any] = {}
+    specs: dict[str, Any] = {}
+    for name, programmed in matrices.items():
+        programmed.check_fresh()
+        matrix = programmed.matrix
+        key = next((k for k, known in specs.items() if known == matrix.spec), None)
+        if key is None:
+            key = f"chip_{len(specs)}"
+            specs[key] = matrix.spec
+        compensation = programmed.compensation
+        layers[name] = {
+            "spec": key,
+            "weights": weights_fingerprint(programmed.parameter),
+            "probe_vectors": compensation.probe_vectors if compensation else None,
+            "reads": matrix.reads,
+        }
+        numbers[f"{name}|drift_factor"] = matrix.drift_factor.cpu().contiguous()
+        if matrix.input_range is not None:
+            numbers[f"{name}|input_range"] = matrix.input_range.cpu().contiguous()
+    data = {
+        "format": FORMAT,
+        "seed": seed,
+        "time_s": time_s,
+        "default_spec": spec.to_dict(),
+        "specs": {key: known.to_dict() for key, known in specs.items()},
+        "digital": list(plan.digital),
+        "layers": layers,
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_whole(folder / _NUMBERS, lambda target: save_file(numbers, target))
+        data["numbers"] = _file_hash(folder / _NUMBERS)
+        data["checksum"] = _checksum(data)
+        text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+        _write_whole(folder / _CHIP, lambda target: Path(target).write_text(text, encoding="utf-8"))
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"{folder}: the chip could not be saved: {error}") from None
+    return folder
+
+
+def read_chip(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """What `write_chip` wrote, checked against its checksums."""
+    try:
+        data = yaml.safe_load((folder / _CHIP).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise StoreError(f"{folder / _CHIP}: cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict) or "format" not in data:
+        raise StoreError(f"{folder / _CHIP}: is not a saved chip")
+    if data["format"] != FORMAT:
+        raise StoreError(f"{folder / _CHIP}: format {data['format']!r} is unknown; this version reads {FORMAT}")
+    if data.pop("checksum", None) != _checksum(data):
+        raise StoreError(f"{folder / _CHIP}: is damaged or was edited (its checksum does not fit)")
+    try:
+        if _file_hash(folder / _NUMBERS) != data["numbers"]:
+            raise StoreError(f"{folder / _NUMBERS}: is damaged (its checksum does not fit)")
+        return data, load_file(folder / _NUMBERS)
+    except (FileNotFoundError, SafetensorError) as error:
+        raise StoreError(f"{folder / _NUMBERS}: cannot be read: {error}") from None
+
+
+def _write_whole(path: Path, write: Callable[[str], object]) -> None:
+    """Write a file under another name and move it into place, so that no half-written file is ever left at `path`."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _checksum(data: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(data, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

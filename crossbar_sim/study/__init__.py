@@ -1,0 +1,1 @@
+"""Measuring mapped models: metrics and sweeps. Tables out, no drawing."""

@@ -1,0 +1,117 @@
+"""The table of a sweep on disk: written row by row, whole at any moment, continued after an interruption."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from device_models.errors import StoreError
+
+_TABLE, _MANIFEST = "results.csv", "sweep.json"
+
+
+class Row(NamedTuple):
+    """One measured number; `digital` is the same metric of the digital model."""
+
+    chip: str
+    seed: int
+    time_s: float
+    metric: str
+    value: float
+    digital: float
+
+
+class Ledger:
+    """Rows in `folder`/results.csv, and in sweep.json what they are rows of.
+
+    A folder that holds another sweep is refused, with the name of what differs.
+    """
+
+    def __init__(self, folder: str | Path, manifest: dict[str, Any]):
+        self.folder = Path(folder)
+        self.table = self.folder / _TABLE
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._match_manifest(manifest)
+            self.rows = self._read()
+            if not self.table.exists():
+                self._append_text(_line(Row._fields))
+        except OSError as error:
+            raise _unwritable(self.folder, error) from None
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """Add rows, all of them or, where the disk refuses, none."""
+        rows = list(rows)
+        try:
+            self._append_text("".join(_line(row) for row in rows))
+        except OSError as error:
+            raise _unwritable(self.table, error) from None
+        self.rows += rows
+
+    def _append_text(self, text: str) -> None:
+        with self.table.open("ab") as file:
+            before = file.tell()
+            try:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                os.truncate(self.table, before)
+                raise
+
+    def _match_manifest(self, manifest: dict[str, Any]) -> None:
+        path = self.folder / _MANIFEST
+        digests = {name: _digest(part) for name, part in manifest.items()}
+        if path.exists():
+            try:
+                known = json.loads(path.read_text(encoding="utf-8"))["digests"]
+            except (ValueError, KeyError, TypeError):
+                raise StoreError(f"{path}: is damaged; remove the folder or choose another `out`") from None
+            for name, digest in digests.items():
+                if known.get(name, digest) != digest:
+                    raise StoreError(f"{self.folder}: holds a sweep with another {name}; choose another `out`")
+            digests = {**known, **digests}
+        elif self.table.exists():
+            raise StoreError(f"{self.table}: exists without {_MANIFEST}; choose another `out`")
+        temporary = path.with_suffix(".partial")
+        temporary.write_text(json.dumps({"digests": digests, "what": manifest}, indent=1), encoding="utf-8")
+        os.replace(temporary, path)
+
+    def _read(self) -> list[Row]:
+        if not self.table.exists():
+            return []
+        data = self.table.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):  # the process was killed while it wrote the last line
+            os.truncate(self.table, len(whole))
+        rows = []
+        for number, fields in enumerate(csv.reader(io.StringIO(whole.decode("utf-8"))), start=1):
+            try:
+                if number > 1:
+                    chip, seed, time_s, metric, value, digital = fields
+                    rows.append(Row(chip, int(seed), float(time_s), metric, float(value), float(digital)))
+                elif tuple(fields) != Row._fields:
+                    raise ValueError
+            except ValueError:
+                raise StoreError(f"{self.table}, line {number}: is not a row of a sweep: {fields}") from None
+        return rows
+
+
+def _line(fields: Iterable[Any]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow([repr(f) if isinstance(f, float) else f for f in fields])
+    return buffer.getvalue()
+
+
+def _digest(part: Any) -> str:
+    return hashlib.blake2b(json.dumps(part, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _unwritable(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"{path}: cannot be written: {error.strerror or error}; what was computed before is kept")

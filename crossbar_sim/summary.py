@@ -1,0 +1,91 @@
+"""What a chip holds and what its reads met, as numbers and as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from crossbar_sim.array.programmed import ProgrammedMatrix
+from crossbar_sim.mapping import ModelPlan
+from crossbar_sim.spec import ChipSpec
+from device_models.units import readable_time
+
+
+@dataclass(frozen=True)
+class ChipSummary:
+    """Numbers behind the table that `print(chip.summary())` shows."""
+
+    plan: ModelPlan
+    seed: int
+    time_s: float
+    effects: dict[str, list[str]]
+    state_bytes: int
+    compensation_bytes: int
+    n_inputs: int
+    n_clipped: int
+    n_outputs: int
+    n_saturated: int
+
+    def __str__(self) -> str:
+        lines = [str(self.plan), f"seed {self.seed}, {readable_time(self.time_s)} after programming"]
+        lines += [f"{name}: {'; '.join(effects)}" for name, effects in self.effects.items()]
+        lines.append(
+            f"memory above the digital model: {self.state_bytes / 2**20:.1f} MiB of state"
+            f" + {self.compensation_bytes / 2**20:.1f} MiB of reference reads"
+        )
+        if self.n_inputs:
+            lines.append(
+                f"inputs clipped by the DAC: {_share(self.n_clipped, self.n_inputs)}; "
+                f"outputs saturated in the ADC: {_share(self.n_saturated, self.n_outputs)}"
+            )
+        else:
+            lines.append("inputs clipped, outputs saturated: nothing was read yet")
+        return "\n".join(lines)
+
+
+def summarise(plan: ModelPlan, matrices: Mapping[str, ProgrammedMatrix], seed: int, time_s: float) -> ChipSummary:
+    """Collect the summary of a chip from its matrices."""
+    parts = [programmed.matrix for programmed in matrices.values()]
+    specs = {part.spec.name: part.spec for part in parts}
+    references = [programmed.reference for programmed in matrices.values() if programmed.reference is not None]
+    return ChipSummary(
+        plan=plan,
+        seed=seed,
+        time_s=time_s,
+        effects={name: _effects(spec) for name, spec in specs.items()},
+        state_bytes=sum(part.n_bytes for part in parts),
+        compensation_bytes=sum(reference.n_bytes for reference in references),
+        n_inputs=sum(part.n_inputs for part in parts),
+        n_clipped=sum(part.n_clipped for part in parts),
+        n_outputs=sum(part.n_outputs for part in parts),
+        n_saturated=sum(part.n_saturated for part in parts),
+    )
+
+
+def _effects(spec: ChipSpec) -> list[str]:
+    """One phrase per part of a chip: on with its main value, or off."""
+    encoding = spec.encoding
+    clip = f", clipped at {encoding.clip.alpha:g} rms" if encoding.clip else ""
+    effects = [
+        f"device {spec.device.kind}, {spec.device.g_min_uS:g} to {spec.device.g_max_uS:g} uS",
+        f"{encoding.pair} pairs scaled per {encoding.scale.replace('_', ' ')}{clip}",
+    ]
+    if spec.dac is None:
+        effects.append("DAC off")
+    else:
+        bits = f"{spec.dac.bits} bit" if spec.dac.bits else "without rounding"
+        effects.append(f"DAC {bits}, {spec.dac.range.kind} range")
+    effects.append(f"ADC {spec.adc.bits} bit, bound {spec.adc.bound:g}" if spec.adc else "ADC off")
+    if spec.adc and spec.adc.output_noise:
+        effects.append(f"output noise {spec.adc.output_noise:g}")
+    if spec.read_noise is None:
+        effects.append("read noise off")
+    else:
+        window = f" at {spec.read_noise.window_s:g} s" if spec.read_noise.kind == "split" else ""
+        effects.append(f"read noise {spec.read_noise.kind}{window}")
+    effects.append(f"drift compensation {spec.compensation.kind}" if spec.compensation else "drift compensation off")
+    return effects
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} of {whole:,} ({part / whole:.2g})" if whole else "0 of 0"

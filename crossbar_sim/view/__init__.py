@@ -1,0 +1,1 @@
+"""Pictures from tables; matplotlib is imported here and nowhere else."""
