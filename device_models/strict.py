@@ -57,8 +57,11 @@ class StrictModel(BaseModel):
         for head, inner in nested.items():
             part = own.get(head, getattr(self, head, None))
             if not isinstance(part, StrictModel):
-                hint = nearest(head, type(self).model_fields)
-                raise SpecError(self.path_root(), [((head,), f": {part!r} has no fields to change{hint}")])
+                if head in type(self).model_fields:
+                    text = f" = {part!r}: has no fields to change; give {head} as a whole"
+                else:
+                    text = f": unknown field{nearest(head, type(self).model_fields)}"
+                raise SpecError(self.path_root(), [((head,), text)])
             own[head] = part.evolve(**inner)
         data = {name: getattr(self, name) for name in type(self).model_fields}
         changed = [name for name in own if name not in nested and data.get(name) != own[name] and name != "source"]

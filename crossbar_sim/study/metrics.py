@@ -17,6 +17,7 @@ from crossbar_sim.bridge.hf import tokenizer_of
 from device_models.errors import StoreError, UsageError
 
 _CACHE_BYTES = 2**30  # log-probabilities of the digital model that a reference keeps; beyond, it computes them again
+_ROWS_IN_CACHE = 8  # tokens whose distributions are compared together
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ class KLToDigital(TextMetric):
 
     def score(self, log_probs: torch.Tensor, targets: torch.Tensor, digital: torch.Tensor | None) -> float:
         assert digital is not None
-        return float((digital.exp() * (digital - log_probs)).sum(dtype=torch.float64))
+        rows = zip(digital.split(_ROWS_IN_CACHE), log_probs.split(_ROWS_IN_CACHE), strict=True)
+        return sum(float((p.exp() * (p - q)).sum(dim=1).sum(dtype=torch.float64)) for p, q in rows)
 
     @property
     def needs_digital(self) -> bool:

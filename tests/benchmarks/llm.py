@@ -1,0 +1,96 @@
+"""Speed and memory of a mapped SmolLM2-135M-Instruct as ratios to the same model in plain torch, in one process.
+
+    make bench
+
+Every ratio is the median over alternating runs of (mapped / digital), so that a machine that slows down slows both.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import crossbar_sim as cs
+
+RUNS = 9
+TOKENS = 512
+CONTEXT = 256
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def paired(mapped: Callable[[], object], digital: Callable[[], object], runs: int = RUNS) -> tuple[float, float, float]:
+    """Median ratio, lowest and highest ratio of alternating runs after a warm-up of each."""
+    digital(), mapped()
+    ratios = []
+    for _ in range(runs):
+        base = seconds(digital)
+        ratios.append(seconds(mapped) / base)
+    return statistics.median(ratios), min(ratios), max(ratios)
+
+
+def resident_bytes() -> int:
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["VmRSS"].split()[0]) * 1024
+
+
+def row(work: str, ratio: tuple[float, float, float], limit: str) -> None:
+    print(f"{work:62} {ratio[0]:6.2f}  ({ratio[1]:.2f} to {ratio[2]:.2f})   {limit}", flush=True)
+
+
+@torch.no_grad()
+def main() -> None:
+    digital, _ = cs.load_model()
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, digital.config.vocab_size, (1, TOKENS), generator=generator)
+    weights = sum(plan.n_in * plan.n_out for _, _, plan in cs.plan_model(digital, cs.ChipSpec.preset("ideal")))
+
+    def forward(model: torch.nn.Module) -> Callable[[], object]:
+        return lambda: model(tokens, use_cache=False)
+
+    def decode(model: torch.nn.Module) -> Callable[[], object]:
+        cache = model(tokens[:, :CONTEXT], use_cache=True).past_key_values
+
+        def step() -> None:
+            model(tokens[:, :1], past_key_values=cache, use_cache=True)
+            cache.crop(CONTEXT)
+
+        return step
+
+    base = statistics.median(seconds(forward(digital)) for _ in range(5))
+    print(
+        f"digital forward of 1 x {TOKENS} tokens: {base:.3f} s on {torch.get_num_threads()} threads, {RUNS} paired runs"
+    )
+    print(f"{'work, all linear layers with the head on the chip':62} {'ratio to digital':24}   limit")
+    frozen = cs.ChipSpec.preset("pcm_1m").evolve(read_noise="frozen")
+    exact = cs.ChipSpec.preset("pcm_1m")
+    cases = [("frozen noise", frozen, "1.7"), ("exact per-read noise", exact, "2.6")]
+    cases += [("exact per-read noise, hermes_2d on 256 x 256", cs.ChipSpec.preset("hermes_2d"), "-")]
+    for name, spec, limit in cases:
+        before = resident_bytes()
+        mapped = cs.map_model(digital, spec)
+        mapped.chip.set_time("1d")
+        row(f"forward, 8-bit DAC and ADC, {name}", paired(forward(mapped), forward(digital)), limit)
+        extra = (resident_bytes() - before) / (4 * weights)
+        row(f"decode of one token at context {CONTEXT}, {name}", paired(decode(mapped), decode(digital), 3 * RUNS), "3")
+        if spec is frozen:
+            print(f"{'memory above the digital model / mapped fp32 weights':62} {extra:6.2f} {'':21} 1.2")
+        row(
+            f"ageing every device (set_time), {name}",
+            paired(lambda m=mapped: m.chip.set_time("30d"), forward(digital)),
+            "15",
+        )
+        row(f"programming every device, {name}", paired(lambda m=mapped: m.chip.reprogram(), forward(digital)), "15")
+        del mapped
+
+
+if __name__ == "__main__":
+    main()
