@@ -10,6 +10,7 @@ import typer
 import yaml
 
 from crossbar_sim.spec import ChipSpec
+from crossbar_sim.spec.yaml_text import read_yaml
 from device_models.errors import CrossbarError, UsageError
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def _chip(name: str, changes: list[str] | None) -> ChipSpec:
 
 def _value(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return read_yaml(text)
     except yaml.YAMLError:
         raise UsageError(f"--set: {text!r} is not a value") from None
 

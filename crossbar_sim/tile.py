@@ -34,6 +34,8 @@ class Tile:
     def program(self, weights: ArrayLike) -> Self:
         """Program a weight matrix (n_out, n_in) of float32 or float64; time starts at zero."""
         matrix = np.asarray(weights)
+        if matrix.dtype.kind not in "fiu":
+            raise UsageError(f"weights: must be real numbers, are {matrix.dtype}")
         if matrix.dtype not in (np.float32, np.float64):
             matrix = matrix.astype(np.float64)
         self._programmed = ProgrammedMatrix(torch.from_numpy(matrix.copy()), self.spec, self.seed, "tile")
@@ -52,7 +54,7 @@ class Tile:
             expected = f"(..., {programmed.matrix.plan.n_in})"
             raise UsageError(f"x: shape {tuple(vectors.shape)} does not fit the programmed matrix; expected {expected}")
         y = programmed.read(vectors.reshape(-1, vectors.shape[-1]).contiguous())
-        return y.reshape(*vectors.shape[:-1], -1).numpy()
+        return y.reshape(*vectors.shape[:-1], programmed.matrix.plan.n_out).numpy()
 
     def conductances(self, tile: tuple[int, int] = (0, 0)) -> tuple[NDArray, NDArray]:
         """(g+, g-) in uS of one tile, each (rows, columns) with inputs as rows, at the time asked for last."""

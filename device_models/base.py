@@ -13,7 +13,8 @@ from device_models.laws import drift_log_time, one_over_f_variance
 from device_models.strict import NonNegative, Positive, StrictModel
 
 CURVE_NODES = 2049
-"""Nodes of a tabulated curve; linear interpolation then errs by less than 1e-4 of g_max (tested)."""
+"""Nodes of a tabulated curve; linear interpolation then errs by less than 1e-4 of g_max (tested), except within one
+node of a jump in a published law."""
 
 Curve = NDArray[np.float64]
 

@@ -82,7 +82,7 @@ class PcmHermes(AbstractPowerLawDevice):
 
     def __init__(self, **data: Any):
         # the published variants differ in window and clock, so what is not given follows n_devices
-        variant = _VARIANTS.get(data.get("n_devices", 2), _VARIANTS[2])
+        variant = _VARIANTS[1] if data.get("n_devices") == 1 else _VARIANTS[2]
         super().__init__(**{"g_max_uS": variant.g_max_uS, "t0_s": variant.t0_s, **data})
 
     @model_validator(mode="after")

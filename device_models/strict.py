@@ -62,12 +62,20 @@ class StrictModel(BaseModel):
                 else:
                     text = f": unknown field{nearest(head, type(self).model_fields)}"
                 raise SpecError(self.path_root(), [((head,), text)])
-            own[head] = part.evolve(**inner)
+            try:
+                own[head] = part.evolve(**inner)
+            except SpecError as error:
+                problems = [((head, *path), message) for path, message in error.problems]
+                raise SpecError(self.path_root(), problems) from None
         data = {name: getattr(self, name) for name in type(self).model_fields}
         changed = [name for name in own if name not in nested and data.get(name) != own[name] and name != "source"]
+        for head, inner in nested.items():  # a part without a source of its own inherits this one
+            if not own[head].source and own[head] != data[head]:
+                changed += [f"{head}.{name}" for name in inner]
         if changed and "source" not in own and self.source:
-            text = self.source.removesuffix("]") + ", " if self.source.endswith("]") else self.source + " [changed: "
-            own["source"] = text + ", ".join(changed) + "]"
+            text, _, before = self.source.removesuffix("]").partition(" [changed: ")
+            names = dict.fromkeys([*before.split(", "), *changed] if before else changed)
+            own["source"] = f"{text if before else self.source} [changed: {', '.join(names)}]"
         return type(self)(**{**data, **own})
 
 

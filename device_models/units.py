@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
+from numbers import Real
 from typing import Any
 
 from device_models.errors import UsageError
@@ -41,21 +43,27 @@ def seconds(value: float | str, name: str = "time") -> float:
     Raises UsageError for a negative, infinite or unreadable time. A year has 365 days (31 536 000 s).
     """
     accepted = 'a number of seconds >= 0 or a text such as "20s", "1h", "30d", "1y"'
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, Real | str):  # Real: numbers of NumPy as well
         raise UsageError(f"{name} = {value!r}: must be {accepted}")
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-z]+)\s*", value)
-        if not match or match[2] not in SECONDS:
-            raise UsageError(f"{name} = {value!r}: must be {accepted}; units are {', '.join(SECONDS)}")
-        try:
-            value = float(match[1]) * SECONDS[match[2]]
-        except ValueError:
-            raise UsageError(f"{name} = {value!r}: must be {accepted}") from None
-    if not math.isfinite(value):
+    number: Real | float = math.nan
+    if not isinstance(value, str):
+        number = value
+    elif (
+        not (match := re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-z]+)\s*", value)) or match[2] not in SECONDS
+    ):
+        raise UsageError(f"{name} = {value!r}: must be {accepted}; units are {', '.join(SECONDS)}")
+    else:
+        with contextlib.suppress(ValueError):  # two points, say
+            number = float(match[1]) * SECONDS[match[2]]
+    try:
+        t_s = float(number)
+    except OverflowError:
+        t_s = math.inf
+    if not math.isfinite(t_s):
         raise UsageError(f"{name} = {value!r}: must be {accepted}")
-    if value < 0:
+    if t_s < 0:
         raise UsageError(f"{name} = {value!r}: must be >= 0 s, because time counts from the end of programming")
-    return float(value)
+    return t_s
 
 
 def readable_time(t_s: float) -> str:

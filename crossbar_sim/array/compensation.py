@@ -6,6 +6,8 @@ later and its ratio rescales the outputs in digital.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
@@ -20,7 +22,7 @@ class ReferenceRead:
     def __init__(self, matrix: AnalogMatrix, probe_vectors: int):
         """Read the probes now; `matrix` must be in its state at the end of programming."""
         self.probe_vectors = probe_vectors
-        self.codes = [_compact(matrix, outputs) for outputs in self._read(matrix)]
+        self.codes = {tile: _compact(matrix, outputs) for tile, outputs in self._read(matrix)}
 
     def factors(self, matrix: AnalogMatrix) -> torch.Tensor:
         """Factor of each row tile and output for the present state.
@@ -29,22 +31,21 @@ class ReferenceRead:
                    y the read now; 1 where a tile answers nothing
         """
         factors = torch.ones_like(matrix.drift_factor, device="cpu")
-        for k, (codes, now) in enumerate(zip(self.codes, self._read(matrix), strict=True)):
-            reference = codes.to(matrix.dtype) * (matrix.adc_step if matrix.adc_levels else 1.0)
-            cross = (reference * now).sum(dim=0, dtype=torch.float64)
-            power = now.square().sum(dim=0, dtype=torch.float64)
-            for start, stop in matrix.plan.cols:
-                denominator = float(power[start:stop].sum())
-                if denominator > 0:
-                    factors[k, start:stop] = float(cross[start:stop].sum()) / denominator
-        return factors.to(matrix.device)
+        step = matrix.adc_step if matrix.adc_levels else 1.0
+        for (k, c), now in self._read(matrix):
+            reference = self.codes[k, c].to(matrix.dtype) * step
+            power = float(now.square().sum(dtype=torch.float64))
+            if power > 0:
+                start, stop = matrix.plan.cols[c]
+                factors[k, start:stop] = float((reference * now).sum(dtype=torch.float64)) / power
+        return factors
 
     @property
     def n_bytes(self) -> int:
         """Memory of the stored codes."""
-        return sum(codes.numel() * codes.element_size() for codes in self.codes)
+        return sum(codes.numel() * codes.element_size() for codes in self.codes.values())
 
-    def _read(self, matrix: AnalogMatrix) -> list[torch.Tensor]:
+    def _read(self, matrix: AnalogMatrix) -> Iterator[tuple[tuple[int, int], torch.Tensor]]:
         # the read is named after its time, so a later time never depends on which times were asked for before
         return read_tiles(matrix, _probes(matrix, self.probe_vectors), f"reference at {matrix.time_s!r}")
 

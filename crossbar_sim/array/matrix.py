@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -87,6 +89,7 @@ class AnalogMatrix:
         w_max = self.w_max[tile[0], c0:c1].cpu().numpy()
         g_plus, g_minus = np.empty(block.shape, block.dtype), np.empty(block.shape, block.dtype)
         keys = device_keys(self.seed, self.name)
+        use_threads(torch.get_num_threads())
         age_conductances(block, w_max, self._table(self.time_s), keys, r0, c0, g_plus, g_minus)
         return g_plus.T, g_minus.T
 
@@ -171,6 +174,6 @@ def _levels(bits: int) -> int:
 
 
 def _checked_seed(seed: int) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
         raise UsageError(f"seed = {seed!r}: must be a whole number >= 0")
-    return seed
+    return int(seed)

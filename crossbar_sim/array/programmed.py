@@ -41,7 +41,11 @@ class ProgrammedMatrix:
         self.matrix.program(self.weight, seed)
         self.reference = self._reference_read()
         self.stale: str | None = None
-        self.version = self.parameter._version
+        self.mark_fresh()
+
+    def mark_fresh(self) -> None:
+        """Remember the target weights as they are: a later change makes the state stale."""
+        self.version, self.dtype = _version(self.parameter), self.parameter.dtype
 
     def set_time(self, t_s: float) -> None:
         """Age the devices to `t_s` seconds after programming and renew the compensation."""
@@ -76,8 +80,18 @@ class ProgrammedMatrix:
         self.matrix.drift_factor = drift_factor.to(self.matrix.device)
         self.matrix.reads = reads
 
-    def follow_dtype(self) -> None:
-        """Compute the state again from weights whose float type changed; ranges, time and read number stay."""
+    def follow(self, parameter: torch.Tensor) -> None:
+        """Go where `.to()` moved the target weights; where their float type changed, compute the state again from them.
+
+        Ranges, time and read number stay.
+        """
+        self.parameter = parameter
+        if parameter.device.type == "meta":
+            return
+        self.matrix.to(parameter.device)
+        if parameter.dtype == self.dtype:
+            self.mark_fresh()
+            return
         t_s, reads = self.matrix.time_s, self.matrix.reads
         self.program(self.matrix.seed)
         self.set_time(t_s)
@@ -112,13 +126,18 @@ class ProgrammedMatrix:
 
     def check_fresh(self, resuming: bool = False) -> None:
         """StateError where the target weights changed after programming, or a change of time was cut short."""
-        if self.parameter._version != self.version:
+        if _version(self.parameter) != self.version:
             raise StateError(
                 f"{self.matrix.name}: its weights changed after they were programmed; call chip.reprogram() to write "
                 "the new weights to the devices"
             )
         if self.stale and not resuming:
             raise StateError(f"{self.matrix.name}: {self.stale}")
+
+
+def _version(tensor: torch.Tensor) -> int | None:
+    """Counts in-place changes of a tensor; tensors made in inference mode cannot be counted."""
+    return None if tensor.is_inference() else tensor._version
 
 
 def _use_numba(backend: str, x: torch.Tensor, inputs: tuple[torch.Tensor | None, ...], name: str) -> bool:

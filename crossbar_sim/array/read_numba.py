@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from crossbar_sim.array.matrix import AnalogMatrix, stored
-from crossbar_sim.kernels.mvm import GROUP, quantise_inputs, read_columns, sum_variances
+from crossbar_sim.kernels.mvm import GROUP, quantise_inputs, read_columns, sum_few
 from crossbar_sim.kernels.random import random_key
 from crossbar_sim.kernels.threads import use_threads
 
 _BLOCK_ELEMENTS = 1 << 19  # column sums of one block, 2 MB in float32, stay in a core's second-level cache
-_FEW_VECTORS = 4  # up to here the variances are summed by our own kernel
+_FEW_VECTORS = 4  # up to here the columns are summed by our own kernel
 
 
 class _Workspace(threading.local):
@@ -52,29 +53,34 @@ def read_numba(matrix: AnalogMatrix, x: torch.Tensor, bias: torch.Tensor | None,
     use_threads(torch.get_num_threads())
     codes, squares, full_scale = _convert_inputs(matrix, x)
     keys = [read_key(matrix, read, k) for k in range(len(matrix.plan.rows))]
-    outputs = [y] * len(matrix.plan.rows)
-    matrix.n_saturated += _convert_columns(matrix, codes, squares, full_scale, matrix.gain, offset, keys, outputs)
+    matrix.n_saturated += _convert_columns(matrix, codes, squares, full_scale, offset, keys, y)
     matrix.n_inputs += x.numel()
     matrix.n_outputs += y.numel() * len(matrix.plan.rows)
     return y
 
 
 @torch.no_grad()
-def read_tiles(matrix: AnalogMatrix, probes: torch.Tensor, purpose: str) -> list[torch.Tensor]:
-    """Converted outputs (P, n_out) of each row of tiles for relative inputs `probes` (P, n_in), in units of the bound.
+def read_tiles(
+    matrix: AnalogMatrix, probes: torch.Tensor, purpose: str
+) -> Iterator[tuple[tuple[int, int], torch.Tensor]]:
+    """(row, column) of each tile and its converted outputs (P, columns) for relative inputs `probes` (P, n_in).
 
-    The chip reads about itself: through DAC, devices and ADC, but without input range, weight scale or compensation.
+    The chip reads about itself: through DAC, devices and ADC, but without input range, weight scale or compensation, so
+    outputs are in units of the bound. One tile at a time, so that little memory is needed.
     """
-    n_probes, n_out, n_tiles = probes.shape[0], matrix.plan.n_out, len(matrix.plan.rows)
+    n_probes = probes.shape[0]
     drive = (probes * (matrix.dac_levels or 1)).to(matrix.dtype)
+    squares = _squares(matrix, drive)
+    full_scale = torch.ones(n_probes, dtype=matrix.dtype)
     use_threads(torch.get_num_threads())
-    outputs = [torch.empty((n_probes, n_out), dtype=matrix.dtype) for _ in range(n_tiles)]
-    keys = [read_key(matrix, 0, k, purpose) for k in range(n_tiles)]
-    full_scale = torch.ones((n_tiles, n_probes), dtype=matrix.dtype)
-    gain = torch.ones((n_tiles, n_out), dtype=matrix.dtype)
-    offset = torch.zeros(n_out, dtype=matrix.dtype)
-    _convert_columns(matrix, drive, _squares(matrix, drive), full_scale, gain, offset, keys, outputs)
-    return outputs
+    for k in range(len(matrix.plan.rows)):
+        for c, (start, stop) in enumerate(matrix.plan.cols):
+            outputs = torch.empty((n_probes, stop - start), dtype=matrix.dtype)
+            one, zero = torch.ones(stop - start, dtype=matrix.dtype), torch.zeros(stop - start, dtype=matrix.dtype)
+            key = read_key(matrix, 0, k, f"{purpose}, column {c}")
+            sums, variances = _sum_columns(matrix, drive, squares, k, start, stop)
+            _convert(matrix, sums, variances, full_scale, one, zero, key, 0, True, outputs)
+            yield (k, c), outputs
 
 
 def _convert_columns(
@@ -82,34 +88,51 @@ def _convert_columns(
     codes: torch.Tensor,
     squares: torch.Tensor,
     full_scale: torch.Tensor,
-    gain: torch.Tensor,
     offset: torch.Tensor,
     keys: list[NDArray[np.uint32]],
-    outputs: list[torch.Tensor],
+    y: torch.Tensor,
 ) -> int:
-    """Sum and convert all columns, block by block; row tile k goes to outputs[k], added up where that is one tensor."""
+    """Sum and convert all columns block by block and add them up over row tiles; the number of saturated outputs."""
     n_vectors, n_out = codes.shape[0], matrix.plan.n_out
+    gain = matrix.gain
     saturated = 0
     for start in range(0, n_out, block_columns(n_vectors)):
         stop = min(start + block_columns(n_vectors), n_out)
-        for k, y in enumerate(outputs):
+        for k, key in enumerate(keys):
             sums, variances = _sum_columns(matrix, codes, squares, k, start, stop)
-            saturated += read_columns(
-                sums.numpy(),
-                stored(variances),
-                1.0 / (matrix.dac_levels or 1),
-                matrix.output_noise**2,
-                matrix.is_noisy,
-                matrix.adc_step,
-                matrix.adc_levels,
-                full_scale[k].numpy(),
-                gain[k, start:stop].numpy(),
-                offset.numpy(),
-                keys[k],
-                start,
-                k == 0 or y is not outputs[k - 1],
-                y.numpy(),
-            )
+            factor = gain[k, start:stop]
+            saturated += _convert(matrix, sums, variances, full_scale[k], factor, offset, key, start, k == 0, y)
+    return saturated
+
+
+def _convert(
+    matrix: AnalogMatrix,
+    sums: torch.Tensor,
+    variances: torch.Tensor,
+    full_scale: torch.Tensor,
+    gain: torch.Tensor,
+    offset: torch.Tensor,
+    key: NDArray[np.uint32],
+    first_col: int,
+    first: bool,
+    y: torch.Tensor,
+) -> int:
+    saturated: int = read_columns(
+        sums.numpy(),
+        stored(variances),
+        1.0 / (matrix.dac_levels or 1),
+        matrix.output_noise**2,
+        matrix.is_noisy,
+        matrix.adc_step,
+        matrix.adc_levels,
+        full_scale.numpy(),
+        gain.numpy(),
+        offset.numpy(),
+        key,
+        first_col,
+        first,
+        y.numpy(),
+    )
     return saturated
 
 
@@ -142,15 +165,18 @@ def _sum_columns(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Column sums and their variances (T, stop - start) of one row of tiles, in DAC codes."""
     row_start, row_stop = matrix.plan.rows[k]
-    shape = (drive.shape[0], stop - start)
-    sums = _workspace.take("sums", shape, matrix.dtype)
-    torch.mm(drive[:, row_start:row_stop], matrix.effective[k][start:stop].t(), out=sums)
-    if matrix.variance is None:
-        return sums, torch.empty((0, 0), dtype=matrix.variance_dtype)
-    variances = _workspace.take("variances", shape, matrix.variance_dtype)
-    drive_squared, variance = squares[:, row_start:row_stop], matrix.variance[k][start:stop]
-    if drive.shape[0] <= _FEW_VECTORS:
-        sum_variances(drive_squared.to(matrix.dtype).numpy(), stored(variance), stored(variances))
-    else:
-        torch.mm(drive_squared, variance.t(), out=variances)
+    n_vectors = drive.shape[0]
+    effective = matrix.effective[k][start:stop]
+    variance = variances = torch.empty((0, 0), dtype=matrix.variance_dtype)
+    sums = _workspace.take("sums", (n_vectors, stop - start), matrix.dtype)
+    if matrix.variance is not None:
+        variance = matrix.variance[k][start:stop]
+        variances = _workspace.take("variances", (n_vectors, stop - start), matrix.variance_dtype)
+    part = drive[:, row_start:row_stop]
+    if n_vectors <= _FEW_VECTORS:
+        sum_few(part.numpy(), effective.numpy(), stored(variance), sums.numpy(), stored(variances))
+        return sums, variances
+    torch.mm(part, effective.t(), out=sums)
+    if matrix.variance is not None:
+        torch.mm(squares[:, row_start:row_stop], variance.t(), out=variances)
     return sums, variances

@@ -52,7 +52,8 @@ def _convert_inputs(matrix: AnalogMatrix, x: torch.Tensor, k: int) -> tuple[torc
         matrix.n_clipped += int((x.detach().abs() > full_scale).sum())
     levels = matrix.dac_levels or 1
     step = full_scale / levels
-    codes = torch.clamp(x / torch.where(step > 0, step, torch.ones_like(step)), -levels, levels)
+    # clamped ahead of the division, whose rounding would push the largest input beyond its range and stop its gradient
+    codes = torch.clamp(x, -full_scale, full_scale) / torch.where(step > 0, step, torch.ones_like(step))
     if matrix.dac_levels:
         codes = codes + (torch.round(codes) - codes).detach()
     return codes / levels, torch.where(step > 0, full_scale, torch.zeros_like(full_scale))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -96,14 +96,15 @@ def map_layers(
         programmed.matrix.input_range = ranges.get(name, programmed.matrix.input_range)
         matrices[name] = programmed
 
-    mapped = model if inplace else _structural_copy(model)
-    replacements = {
-        id(mapped.get_submodule(name)): AnalogLinear(
-            layers[name].weight, getattr(layers[name].module, "bias", None), matrices[name], backend
-        ).train(layers[name].module.training)
-        for name in matrices
-    }
-    mapped = _replace(mapped, replacements)
+    replacements: dict[int, nn.Module] = {}
+    for name, programmed in matrices.items():
+        module = layers[name].module
+        analog = AnalogLinear(layers[name].weight, getattr(module, "bias", None), programmed, backend)
+        replacements[id(module)] = analog.train(module.training)
+    mapped = _replace(model, replacements) if inplace else _copy_with(model, replacements)
+    for part in mapped.modules():
+        if isinstance(part, nn.TransformerEncoderLayer):
+            part.activation_relu_or_gelu = 0  # its fused path would take the weights and pass the layers by
     mapped.chip = Chip(chip, seed, matrices, plan)  # type: ignore[assignment]
     return mapped
 
@@ -182,19 +183,16 @@ def _find_ranges(
     return calibrate_ranges(model, wanted, data) if data is not None else {}
 
 
-def _structural_copy(model: M) -> M:
-    """A copy of the modules that shares every parameter and buffer with the original."""
+def _copy_with(model: M, replacements: Mapping[int, nn.Module]) -> M:
+    """A copy of the modules with some replaced, which shares every parameter and buffer with the original."""
     shared = [*model.parameters(), *model.buffers()]
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
+    return copy.deepcopy(model, {**{id(tensor): tensor for tensor in shared}, **replacements})
 
 
-def _replace(model: M, replacements: dict[int, AnalogLinear]) -> M:
-    if id(model) in replacements:
-        return replacements[id(model)]  # type: ignore[return-value]
+def _replace(model: M, replacements: Mapping[int, nn.Module]) -> M:
+    """The model itself with some modules replaced wherever they are."""
     for module in list(model.modules()):
         for child_name, child in list(module.named_children()):
             if id(child) in replacements:
                 setattr(module, child_name, replacements[id(child)])
-        if isinstance(module, nn.TransformerEncoderLayer):
-            module.activation_relu_or_gelu = 0  # its fused path would take the weights and pass the layers by
-    return model
+    return replacements.get(id(model), model)  # type: ignore[return-value]

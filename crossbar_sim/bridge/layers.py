@@ -59,15 +59,8 @@ class AnalogLinear(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         """`.to()` and its kin: the state follows the weight to its device, and is made anew where its type changes."""
-        before = self.weight.dtype
         super()._apply(fn, recurse)
-        programmed = self.programmed
-        programmed.parameter = self.weight
-        if self.weight.device.type != "meta":
-            programmed.matrix.to(self.weight.device)
-            if self.weight.dtype != before:
-                programmed.follow_dtype()
-            programmed.version = self.weight._version
+        self.programmed.follow(self.weight)
         return self
 
     def extra_repr(self) -> str:

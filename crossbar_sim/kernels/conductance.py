@@ -99,7 +99,7 @@ def _locate(g, nodes_per_uS, last, node, share):
         position = f32(g[j]) * scale
         below = min(max(i32(position), i32(0)), top)
         node[j] = u32(below)  # unsigned, because the sign of an index would be checked
-        share[j] = min(position - f32(below), f32(1.0))
+        share[j] = min(max(position - f32(below), f32(0.0)), f32(1.0))
 
 
 @njit(inline="always")

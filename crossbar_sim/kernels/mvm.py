@@ -136,17 +136,28 @@ def _read_vector(
 
 
 @njit(parallel=True, cache=True, fastmath={"reassoc", "nsz"})
-def sum_variances(squares, variance, out):
-    """out (T, C) = squares (T, K) @ variance (C, K)^T for a few vectors; squares are plain floats, the rest as stored.
+def sum_few(drive, effective, variance, sums, variances):
+    """Column sums of a few vectors and, unless `variance` is (0, 0), their variances.
 
-    A library's bfloat16 product repacks the matrix, which costs more than the product itself where T is small.
+    Equation   sums = drive @ effective^T, variances = drive^2 @ variance^T
+    Arguments  drive (T, K); effective, variance (C, K); sums, variances (T, C) out; variances as stored
+    For a handful of vectors the work is reading the matrices once; a library's bfloat16 product repacks them first.
     """
-    n = variance.shape[1]
-    for col in prange(variance.shape[0]):
-        row = variance[col]
-        for t in range(squares.shape[0]):
-            drive = squares[t]
-            total = squares.dtype.type(0)
+    n_vectors, n = drive.shape
+    zero = drive.dtype.type(0)
+    for col in prange(effective.shape[0]):
+        row = effective[col]
+        for t in range(n_vectors):
+            x = drive[t]
+            total = zero
             for i in range(n):
-                total += from_stored(variance, row[i]) * drive[i]
-            out[t, col] = to_stored(out, total)
+                total += row[i] * x[i]
+            sums[t, col] = total
+        if variance.shape[0] > 0:
+            spread = variance[col]
+            for t in range(n_vectors):
+                x = drive[t]
+                total = zero
+                for i in range(n):
+                    total += from_stored(variance, spread[i]) * (x[i] * x[i])
+                variances[t, col] = to_stored(variances, total)

@@ -58,12 +58,12 @@ class TilePlan:
 
     def spans(self, tile: tuple[int, int]) -> tuple[Span, Span]:
         """Row and column span of the tile at (row of tiles, column of tiles)."""
-        r, c = tile
-        if not (0 <= r < len(self.rows) and 0 <= c < len(self.cols)):
+        known = {(r, c): (rows, cols) for r, rows in enumerate(self.rows) for c, cols in enumerate(self.cols)}
+        if tuple(tile) not in known:
             raise UsageError(
                 f"tile = {tile}: must be (row, column) within (0..{len(self.rows) - 1}, 0..{len(self.cols) - 1})"
             )
-        return self.rows[r], self.cols[c]
+        return known[tile]
 
     def __str__(self) -> str:
         sizes = f"{_sizes(self.rows)} rows x {_sizes(self.cols)} columns"

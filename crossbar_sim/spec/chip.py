@@ -17,6 +17,7 @@ from crossbar_sim.spec.encoding import PairEncoding
 from crossbar_sim.spec.explain import explain_rows, format_rows
 from crossbar_sim.spec.read_noise import ReadNoise, SplitReadNoise
 from crossbar_sim.spec.tile import TileSpec
+from crossbar_sim.spec.yaml_text import read_yaml
 from device_models import Device
 from device_models.errors import SpecError, StoreError, UsageError, nearest
 from device_models.strict import StrictModel, Text
@@ -61,13 +62,13 @@ class ChipSpec(StrictModel):
         texts = _preset_texts()
         if name not in texts:
             raise UsageError(f"preset = {name!r}: must be one of {', '.join(sorted(texts))}{nearest(str(name), texts)}")
-        return cls._parse(yaml.safe_load(texts[name]), f"preset {name}")
+        return cls._parse(read_yaml(texts[name]), f"preset {name}")
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:
         """Read a specification from a YAML or JSON file. Only data are read, never code."""
         try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            data = read_yaml(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise StoreError(f"{path}: cannot be read as a chip specification: {error}") from None
         except yaml.YAMLError as error:

@@ -28,10 +28,6 @@ class AbstractMetric(ABC):
     @abstractmethod
     def name(self) -> str: ...
 
-    @property
-    @abstractmethod
-    def higher_is_better(self) -> bool: ...
-
     def identity(self) -> dict[str, Any]:
         """What the metric measures, as plain data: two metrics with the same identity give the same number."""
         return {"metric": type(self).__name__, **{name: getattr(self, name) for name in self.__dataclass_fields__}}
@@ -73,7 +69,6 @@ class Perplexity(TextMetric):
     """exp of the mean negative log-likelihood of the next token."""
 
     name = "perplexity"
-    higher_is_better = False
 
     def score(self, log_probs: torch.Tensor, targets: torch.Tensor, digital: torch.Tensor | None) -> float:
         return -float(log_probs.gather(1, targets[:, None]).sum(dtype=torch.float64))
@@ -86,7 +81,6 @@ class NextTokenAccuracy(TextMetric):
     """Share of tokens that the model ranks first."""
 
     name = "next_token_accuracy"
-    higher_is_better = True
 
     def score(self, log_probs: torch.Tensor, targets: torch.Tensor, digital: torch.Tensor | None) -> float:
         return float((log_probs.argmax(dim=1) == targets).sum())
@@ -96,7 +90,6 @@ class KLToDigital(TextMetric):
     """Mean Kullback-Leibler divergence of the model's next-token distribution from the digital model's, in nats."""
 
     name = "kl_to_digital"
-    higher_is_better = False
 
     def score(self, log_probs: torch.Tensor, targets: torch.Tensor, digital: torch.Tensor | None) -> float:
         assert digital is not None
@@ -132,10 +125,6 @@ class MultipleChoice(AbstractMetric):
     def name(self) -> str:
         label = Path(self.items).stem if isinstance(self.items, str | Path) else "multiple_choice"
         return f"{label}_{'acc_norm' if self.normalise else 'acc'}"
-
-    @property
-    def higher_is_better(self) -> bool:
-        return True
 
     def identity(self) -> dict[str, Any]:
         return {"metric": "MultipleChoice", "items": [dict(item) for item in self.load()], "normalise": self.normalise}

@@ -47,7 +47,6 @@ class SweepResult:
     """The numbers of a sweep: `frame` has columns chip, seed, time_s, metric, value, digital, one row per number."""
 
     frame: pd.DataFrame
-    lower_is_better: frozenset[str] = frozenset()
 
     def table(self) -> pd.DataFrame:
         """Mean over seeds, with s.d. where there are several: one line per metric and chip, one column per time."""
@@ -128,7 +127,7 @@ def sweep(
     frame = pd.DataFrame(
         [row for key in wanted for row in cells[key] if row.metric in names], columns=list(Row._fields)
     ).drop_duplicates(["chip", "seed", "time_s", "metric"], ignore_index=True)
-    return SweepResult(frame, frozenset(metric.name for metric in chosen if not metric.higher_is_better))
+    return SweepResult(frame)
 
 
 def _measure(

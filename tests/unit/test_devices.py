@@ -163,7 +163,7 @@ def test_tabulated_curves_follow_the_laws_within_1e_4_of_g_max(device, monkeypat
         (lambda: PcmHermes(t0_s=20.0),
          "device: t0_s = 20: must be 300 s with n_devices = 2, because the coefficients were fitted with that clock"),
         (lambda: PcmHermes(n_devices=3), "device.n_devices = 3: must be one of 1 or 2"),
-        (lambda: PcmHermes(n_devices=[1]), "device.n_devices = [1]: must be one of 1 or 2"),
+        (lambda: PcmHermes(n_devices=[3]), "device.n_devices = [3]: must be one of 1 or 2"),
         (lambda: PcmCustomDrift(nu_at_uS=(0.0, 10.0, 20.0)),
          "device: the window 0 to 25 uS must lie within the drift points, 0 to 20 uS"),
         (lambda: PcmCustomDrift(g_min_uS=1.0, nu_at_uS=(2.0, 10.0, 25.0)),

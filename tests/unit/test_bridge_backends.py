@@ -1,0 +1,259 @@
+"""The numba and the torch backend read the same state alike, and the torch backend has the gradients it promises."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import crossbar_sim as cs
+
+PCM = cs.ChipSpec.preset("pcm_1m")
+IDEAL = cs.ChipSpec.preset("ideal")
+N_IN, N_OUT = 70, 300  # more outputs than one group of random counters, and no multiple of it
+
+
+def read_both(chip, dtype=torch.float64, n_vectors=9, t="1d"):
+    """Outputs of both backends for the same read of the same state, and one ADC step of each output."""
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Linear(N_IN, N_OUT)).to(dtype)
+    x = torch.randn(n_vectors, N_IN, dtype=dtype)
+    x[1:2] = 0
+    mapped = [cs.map_model(layer, chip, seed=5, backend=backend) for backend in ("numba", "torch")]
+    outputs = []
+    for model in mapped:
+        if chip.device.kind not in ("ideal", "pcm_afm"):  # these know no time
+            model.chip.set_time(t)
+        with torch.no_grad():
+            model(x)  # a first read, so that the compared one is not read number 0
+            outputs.append(model(x))
+    matrix = mapped[0].chip.matrices["0"].matrix
+    step = torch.zeros_like(outputs[0])
+    for k, (start, stop) in enumerate(matrix.plan.rows):
+        full = x[:, start:stop].abs().amax(dim=1) if matrix.input_range is None else matrix.input_range[k].to(dtype)
+        step += matrix.adc_step * full.reshape(-1, 1) * matrix.gain[k].abs() * bool(matrix.adc_levels)
+    counts = [
+        (m.n_inputs, m.n_clipped, m.n_outputs, m.n_saturated) for m in (mm.chip.matrices["0"].matrix for mm in mapped)
+    ]
+    return *outputs, step, counts
+
+
+def assert_alike(numba, torch_, step, tolerance, share=0.999):
+    """Equal to rounding; where a sum lies on the edge between two ADC codes, rounding may choose the other one."""
+    scale = float(numba.abs().max())
+    distance = (numba - torch_).abs()
+    equal = distance <= tolerance * scale
+    assert float(equal.double().mean()) >= share
+    assert (distance <= step * (1 + 1e-6) + tolerance * scale).all()
+
+
+@pytest.mark.parametrize("preset", cs.ChipSpec.presets())
+def test_presets_agree_in_float64(preset):
+    numba, torch_, step, counts = read_both(cs.ChipSpec.preset(preset))
+    assert_alike(numba, torch_, step, 1e-5)
+    assert counts[0] == counts[1]
+
+
+# float32 keeps variances in bfloat16: their two roundings move a noise draw by up to 0.4 % of its standard deviation,
+# which is about one ADC step here, so that up to 1 % of the codes may differ
+@pytest.mark.parametrize("preset", cs.ChipSpec.presets())
+def test_presets_agree_in_float32(preset):
+    numba, torch_, step, _ = read_both(cs.ChipSpec.preset(preset), torch.float32)
+    assert_alike(numba, torch_, step, 1e-5, share=0.99)
+
+
+@pytest.mark.parametrize("noise", ["frozen", "split", "per_read", None])
+@pytest.mark.parametrize("rows", [512, 24])
+@pytest.mark.parametrize("output_noise", [None, 0.3])
+def test_noise_and_row_tiles_agree(noise, rows, output_noise):
+    chip = PCM.evolve(read_noise=noise and {"kind": noise}, **{"tile.rows": rows, "adc.output_noise": output_noise})
+    numba, torch_, step, counts = read_both(chip)
+    assert_alike(numba, torch_, step, 1e-5)
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("bits", [8, 4, None])
+@pytest.mark.parametrize("kind", ["dynamic", "static"])
+def test_converters_agree(bits, kind):
+    input_range = {"kind": "static", "value": 1.5} if kind == "static" else "dynamic"
+    chip = PCM.evolve(dac={"bits": bits, "range": input_range}, adc={"bits": 6, "bound": 1.5}, **{"tile.rows": 24})
+    numba, torch_, step, counts = read_both(chip)
+    assert_alike(numba, torch_, step, 1e-5)
+    assert counts[0] == counts[1]
+    n_inputs, n_clipped, n_outputs, n_saturated = counts[0]
+    assert (n_inputs, n_outputs) == (2 * 9 * N_IN, 2 * 9 * N_OUT * 3)
+    assert (n_clipped > 0) == (kind == "static")
+    assert n_saturated > 0
+
+
+@pytest.mark.parametrize("n_vectors", [1, 3, 6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_without_adc_noise_agrees_to_the_rounding_of_variances(n_vectors, dtype):
+    chip = PCM.evolve(adc=None, read_noise={"kind": "per_read"})
+    numba, torch_, *_ = read_both(chip, dtype, n_vectors)
+    quiet, *_ = read_both(chip.evolve(read_noise=None), dtype, n_vectors)
+    noise = float((numba - quiet).abs().max())
+    assert float((numba - torch_).abs().max()) < noise * (1e-5 if dtype == torch.float64 else 0.008)
+
+
+def test_auto_takes_numba_without_and_torch_with_gradients():
+    torch.manual_seed(1)
+    layer = nn.Sequential(nn.Linear(20, 30))
+    x = torch.randn(8, 20)
+    models = {name: cs.map_model(layer, PCM, backend=name) for name in ("auto", "numba", "torch")}
+    with torch.no_grad():
+        frozen = {name: model(x) for name, model in models.items()}
+    models["torch"].chip.reset_reads()
+    models["auto"].chip.reset_reads()
+    learning = {name: models[name](x) for name in ("auto", "torch")}
+    assert torch.equal(frozen["auto"], frozen["numba"])
+    assert frozen["auto"].grad_fn is None
+    assert torch.equal(learning["auto"], learning["torch"])
+    assert learning["auto"].grad_fn is not None
+
+
+def test_numba_refuses_gradients():
+    layer = nn.Sequential(nn.Linear(4, 3))
+    model = cs.map_model(layer, PCM, backend="numba")
+    text = (
+        '0: backend = "numba" cannot run this call, because gradients are asked for; '
+        'wrap the call in torch.no_grad(), or use backend="torch"'
+    )
+    with pytest.raises(cs.UsageError) as error:
+        model(torch.ones(2, 4))
+    assert str(error.value) == text
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    assert model(torch.ones(2, 4)).shape == (2, 3)
+    with pytest.raises(cs.UsageError, match="gradients are asked for"):
+        model(torch.ones(2, 4, requires_grad=True))
+
+
+def test_a_refused_call_is_no_read():
+    model = cs.map_model(nn.Sequential(nn.Linear(4, 3)), PCM, backend="numba")
+    with pytest.raises(cs.UsageError):
+        model(torch.ones(2, 4))
+    assert model.chip.matrices["0"].matrix.reads == 0
+
+
+def learning_layer(chip, weight, t=None):
+    """A bias-free float64 layer on a chip with the torch backend."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+    model = cs.map_model(nn.Sequential(layer), chip, backend="torch")
+    if t is not None:
+        model.chip.set_time(t)
+    return model
+
+
+def weights_and_inputs(n_in=6, n_out=5, n_vectors=4):
+    rng = np.random.default_rng(3)
+    return (
+        torch.from_numpy(rng.normal(size=(n_out, n_in))),
+        torch.from_numpy(rng.normal(size=(n_vectors, n_in))).requires_grad_(),
+        torch.from_numpy(rng.normal(size=(n_vectors, n_out))),
+    )
+
+
+def gradients(model, x, g):
+    x.grad = model[0].weight.grad = None
+    model(x).backward(g)
+    return x.grad, model[0].weight.grad
+
+
+def test_ideal_chip_passes_gradcheck():
+    weight, x, g = weights_and_inputs()
+    model = learning_layer(IDEAL, weight)
+    assert torch.autograd.gradcheck(model, (x,), atol=1e-9)
+    of_x, of_weight = gradients(model, x, g)
+    torch.testing.assert_close(of_x, g @ weight, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(of_weight, g.t() @ x.detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_ideal_chip_has_the_gradient_of_a_zero_output():
+    weight, x, g = weights_and_inputs()
+    weight[2] = 0
+    _, of_weight = gradients(learning_layer(IDEAL, weight), x, g)
+    torch.testing.assert_close(of_weight, g.t() @ x.detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_bias_has_its_gradient():
+    layer = nn.Sequential(nn.Linear(3, 2, dtype=torch.float64))
+    model = cs.map_model(layer, IDEAL, backend="torch")
+    g = torch.tensor([[1.0, 2.0], [3.0, -1.0]], dtype=torch.float64)
+    model(torch.ones(2, 3, dtype=torch.float64)).backward(g)
+    assert layer[0].bias.grad.tolist() == [4.0, 1.0]
+
+
+def test_conv1d_gets_the_gradient_of_its_transposed_weight():
+    conv1d = pytest.importorskip("transformers.pytorch_utils").Conv1D(5, 6).double()
+    _, x, g = weights_and_inputs()
+    cs.map_model(nn.Sequential(conv1d), IDEAL, backend="torch")(x).backward(g)
+    torch.testing.assert_close(conv1d.weight.grad, x.detach().t() @ g, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [512, 3])
+def test_straight_through_gradients_by_hand(rows):
+    """Rounding is passed straight through; a clipped input and a saturated column pass nothing."""
+    weight, x, g = weights_and_inputs()
+    full_scale, bound = 1.1, 0.8
+    chip = IDEAL.evolve(
+        dac={"bits": 5, "range": {"kind": "static", "value": full_scale}},
+        adc={"bits": 4, "bound": bound},
+        **{"tile.rows": rows},
+    )
+    of_x, of_weight = gradients(learning_layer(chip, weight), x, g)
+
+    values, w = x.detach(), weight
+    w_max = w.abs().amax(dim=1)
+    expected_x, expected_weight = torch.zeros_like(values), torch.zeros_like(w)
+    n_clipped = n_saturated = 0
+    for start in range(0, 6, rows):
+        part = slice(start, start + rows)
+        codes = torch.clamp(torch.round(values[:, part] / full_scale * 15), -15, 15) / 15
+        passed = values[:, part].abs() <= full_scale
+        column = codes @ (w[:, part] / w_max[:, None]).t()
+        unsaturated = (torch.round(column / (bound / 7)).abs() <= 7) * g
+        expected_x[:, part] = unsaturated @ w[:, part] * passed
+        expected_weight[:, part] = unsaturated.t() @ codes * full_scale
+        n_clipped += int((~passed).sum())
+        n_saturated += int((unsaturated == 0).sum())
+    assert n_clipped > 0
+    assert n_saturated > 0
+    torch.testing.assert_close(of_x, expected_x, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(of_weight, expected_weight, rtol=1e-10, atol=1e-10)
+
+
+def test_dynamic_range_is_a_constant_for_gradients():
+    weight, x, g = weights_and_inputs()
+    chip = IDEAL.evolve(dac={"bits": 8, "range": "dynamic"})
+    of_x, of_weight = gradients(learning_layer(chip, weight), x, g)
+    values = x.detach()
+    step = values.abs().amax(dim=1, keepdim=True) / 127
+    torch.testing.assert_close(of_x, g @ weight, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(of_weight, g.t() @ (torch.round(values / step) * step), rtol=1e-10, atol=1e-10)
+
+
+def test_gradients_are_taken_at_the_programmed_state():
+    """dL/dx sees the drifted devices and the compensation, dL/dW is that of the target weights."""
+    weight, x, g = weights_and_inputs()
+    chip = PCM.evolve(dac={"bits": None, "range": "dynamic"}, adc=None, read_noise=None)
+    model = learning_layer(chip, weight, t="30d")
+    of_x, of_weight = gradients(model, x, g)
+    g_plus, g_minus = model.chip.conductances("0")
+    factor = model.chip.matrices["0"].matrix.drift_factor[0]
+    assert float(factor.min()) > 1.2  # a month of drift is worth compensating
+    effective = torch.from_numpy(g_plus - g_minus).t() / 25 * weight.abs().amax(dim=1)[:, None] * factor[:, None]
+    torch.testing.assert_close(of_x, g @ effective, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(of_weight, (g * factor).t() @ x.detach(), rtol=1e-10, atol=1e-10)
+
+
+def test_noisy_gradients_are_finite():
+    """Also for a silent vector, whose noise has no variance."""
+    weight, x, g = weights_and_inputs()
+    with torch.no_grad():
+        x[0] = 0
+    of_x, of_weight = gradients(learning_layer(PCM, weight, t="1y"), x, g)
+    assert torch.isfinite(of_x).all()
+    assert torch.isfinite(of_weight).all()
+    assert (of_weight != 0).any()

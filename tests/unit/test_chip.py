@@ -1,0 +1,445 @@
+"""Chip: its clock, its identity, its compensation, its conductances and what its summary says."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import crossbar_sim as cs
+
+PCM = cs.ChipSpec.preset("pcm_1m").evolve(**{"tile.rows": 24, "tile.cols": 20})
+IDEAL = cs.ChipSpec.preset("ideal")
+X = torch.randn(4, 40, generator=torch.Generator().manual_seed(7))
+
+
+def make(chip=PCM, seed=0, **options):
+    torch.manual_seed(0)
+    return cs.map_model(nn.Sequential(nn.Linear(40, 30), nn.ReLU(), nn.Linear(30, 5)).eval(), chip, seed, **options)
+
+
+def state(mapped):
+    """Everything that the devices and their compensation are at present, as one list of tensors."""
+    parts = []
+    for programmed in mapped.chip.matrices.values():
+        matrix = programmed.matrix
+        parts += [*matrix.effective, *(matrix.variance or []), matrix.w_max, matrix.drift_factor]
+    return [part.clone() for part in parts]
+
+
+def same(first, second):
+    return len(first) == len(second) and all(map(torch.equal, first, second))
+
+
+def read(mapped):
+    with torch.no_grad():
+        return mapped(X)
+
+
+class TestTime:
+    @pytest.mark.parametrize(
+        ("t", "t_s"),
+        [("1h", 3600.0), ("30d", 2592000.0), ("1y", 31536000.0), ("250ms", 0.25), ("1.5e3 s", 1500.0), (7, 7.0)],
+    )
+    def test_texts(self, t, t_s):
+        chip = make().chip
+        assert chip.time_s == 0
+        chip.set_time(t)
+        assert chip.time_s == t_s
+        assert {m.matrix.time_s for m in chip.matrices.values()} == {t_s}
+
+    @pytest.mark.parametrize(
+        ("t", "text"),
+        [
+            (-1, "time = -1: must be >= 0 s, because time counts from the end of programming"),
+            ("-1h", 'time = \'-1h\': must be a number of seconds >= 0 or a text such as "20s", "1h", "30d", "1y"'),
+            ("1 fortnight", "time = '1 fortnight': must be"),
+            ("1H", "time = '1H': must be"),
+            ("", "time = '': must be"),
+            (float("nan"), "time = nan: must be"),
+            (float("inf"), "time = inf: must be"),
+            (True, "time = True: must be"),
+            (None, "time = None: must be"),
+        ],
+    )
+    def test_bad_times_change_nothing(self, t, text):
+        mapped = make()
+        before = state(mapped)
+        with pytest.raises(cs.UsageError) as error:
+            mapped.chip.set_time(t)
+        assert str(error.value).startswith(text)
+        assert mapped.chip.time_s == 0
+        assert same(state(mapped), before)
+        read(mapped)
+
+    def test_way_does_not_matter(self):
+        direct, roundabout = make(), make()
+        direct.chip.set_time("1d")
+        for t in ("1h", "1y", 0, "1s", "1d"):
+            roundabout.chip.set_time(t)
+        assert same(state(direct), state(roundabout))
+        assert torch.equal(read(direct), read(roundabout))
+        for t in (0, "1d"):
+            roundabout.chip.set_time(t)
+        roundabout.chip.reset_reads()
+        direct.chip.reset_reads()
+        assert torch.equal(read(direct), read(roundabout))
+
+    def test_back_to_zero_is_just_after_programming(self):
+        mapped = make()
+        before = state(mapped)
+        mapped.chip.set_time("1y")
+        mapped.chip.set_time(0)
+        assert same(state(mapped), before)
+
+    def test_devices_drift_as_they_should(self):
+        """Without errors but drift, conductances follow ((t + t0) / t0)^-nu; physics of pcm_1m at full scale."""
+        chip = PCM.evolve(read_noise=None, **{"device.program_scale": 0.0, "device.nu_sigma_law": (0.0, 0.0, 0.0, 0.0)})
+        mapped = make(chip)
+        then, _ = mapped.chip.conductances("0")
+        mapped.chip.set_time("1d")
+        now, _ = mapped.chip.conductances("0")
+        top = then > 20
+        assert top.sum() > 3
+        np.testing.assert_allclose(now[top] / then[top], (86420 / 20) ** -0.049, rtol=1e-5)
+
+    @pytest.mark.parametrize("spec", [IDEAL, cs.ChipSpec.preset("afm_eval")], ids=lambda spec: spec.name)
+    def test_time_that_changes_nothing_is_told(self, spec):
+        mapped = make(spec)
+        with pytest.warns(cs.InertOptionWarning) as warned:
+            mapped.chip.set_time("1d")
+        kind = spec.device.kind
+        assert [str(w.message) for w in warned] == [
+            f"chip.set_time('1d'): devices of kind {kind} do not change with time"
+        ]
+        assert mapped.chip.time_s == 86400
+        mapped.chip.set_time("1d")  # no change of time, no warning
+
+    def test_time_that_matters_to_one_layer_is_not_told(self):
+        mapped = make(IDEAL, rules={"2": PCM})
+        mapped.chip.set_time("1d")
+        assert mapped.chip.time_s == 86400
+
+
+class TestSeed:
+    def test_reprogrammed_chip_is_a_fresh_one(self):
+        mapped = make(seed=1)
+        mapped.chip.set_time("1d")
+        read(mapped)
+        mapped.chip.reprogram(9)
+        fresh = make(seed=9)
+        assert mapped.chip.seed == 9
+        assert mapped.chip.time_s == 0
+        assert same(state(mapped), state(fresh))
+        assert torch.equal(read(mapped), read(fresh))
+        for chip in (mapped.chip, fresh.chip):
+            chip.set_time("1y")
+        assert same(state(mapped), state(fresh))
+        assert torch.equal(read(mapped), read(fresh))
+
+    def test_reprogramming_keeps_the_seed(self):
+        mapped = make(seed=1)
+        before = state(mapped)
+        mapped.chip.set_time("1d")
+        mapped.chip.reprogram()
+        assert mapped.chip.seed == 1
+        assert same(state(mapped), before)
+
+    def test_another_seed_is_another_chip(self):
+        one, other = (make(seed=s).chip.conductances("0")[0] for s in (1, 2))
+        assert (one != other).mean() > 0.4  # of the devices above zero, none is like its twin
+
+    @pytest.mark.parametrize("seed", [-1, True, 1.5, "1"])
+    def test_bad_seed(self, seed):
+        mapped = make(seed=1)
+        with pytest.raises(cs.UsageError, match="must be a whole number >= 0"):
+            mapped.chip.reprogram(seed)
+        assert mapped.chip.seed == 1
+
+    def test_bad_seed_leaves_the_chip_usable(self):
+        mapped = make(seed=1)
+        before = read(mapped)
+        with pytest.raises(cs.UsageError):
+            mapped.chip.reprogram(-1)
+        mapped.chip.reset_reads()
+        assert torch.equal(read(mapped), before)
+
+
+class TestInterruption:
+    """Ctrl-C while states are computed: nothing may be read that is half of one chip and half of another."""
+
+    def interrupt(self, mapped, monkeypatch, call, where="2"):
+        programmed = mapped.chip.matrices[where]
+
+        def stop(*_):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(programmed.matrix, "age", stop)
+            with pytest.raises(KeyboardInterrupt):
+                call()
+
+    @pytest.mark.parametrize("where", ["0", "2"])
+    def test_set_time(self, monkeypatch, where):
+        mapped = make()
+        self.interrupt(mapped, monkeypatch, lambda: mapped.chip.set_time("1d"), where)
+        with pytest.raises(cs.StateError, match=r"chip.set_time was interrupted; call it again"):
+            read(mapped)
+        assert mapped.chip.time_s == 0
+        mapped.chip.set_time("1d")
+        direct = make()
+        direct.chip.set_time("1d")
+        assert same(state(mapped), state(direct))
+        mapped.chip.reset_reads()
+        assert torch.equal(read(mapped), read(direct))
+
+    def test_set_time_and_back_to_where_it_was(self, monkeypatch):
+        mapped = make()
+        mapped.chip.set_time("1h")
+        before = state(mapped)
+        self.interrupt(mapped, monkeypatch, lambda: mapped.chip.set_time("1d"))
+        mapped.chip.set_time("1h")
+        assert same(state(mapped), before)
+
+    def test_an_interrupted_chip_is_not_saved(self, monkeypatch, tmp_path):
+        mapped = make()
+        self.interrupt(mapped, monkeypatch, lambda: mapped.chip.set_time("1d"))
+        with pytest.raises(cs.StateError, match="was interrupted"):
+            mapped.chip.save(tmp_path / "chip")
+        assert not (tmp_path / "chip").exists()
+
+    @pytest.mark.parametrize("call", [lambda chip: chip.reprogram(9), lambda chip: chip.compensate(None)])
+    def test_other_calls(self, monkeypatch, call):
+        mapped, whole = make(), make()
+        self.interrupt(mapped, monkeypatch, lambda: call(mapped.chip))
+        with pytest.raises(cs.StateError, match="was interrupted; call it again"):
+            read(mapped)
+        call(mapped.chip)
+        call(whole.chip)
+        assert same(state(mapped), state(whole))
+
+    def test_half_a_reprogramming_is_not_cured_by_a_change_of_time(self, monkeypatch):
+        mapped = make(seed=1)
+        self.interrupt(mapped, monkeypatch, lambda: mapped.chip.reprogram(9))
+        try:
+            mapped.chip.set_time("1d")
+            read(mapped)
+        except cs.StateError:
+            return
+        expected = make(seed=mapped.chip.seed)
+        expected.chip.set_time("1d")
+        assert same(state(mapped), state(expected))
+
+
+class TestCompensation:
+    def test_switching_it_off_and_on(self):
+        mapped, never = make(), make(PCM.evolve(compensation=None))
+        for model in (mapped, never):
+            model.chip.set_time("1y")
+        with_it = state(mapped)
+        mapped.chip.compensate(None)
+        assert same(state(mapped), state(never))
+        assert mapped.chip.time_s == 31536000
+        mapped.chip.compensate("global")
+        assert same(state(mapped), with_it)
+
+    def test_it_stays_off_while_time_goes_on(self):
+        mapped = make()
+        mapped.chip.compensate(None)
+        mapped.chip.set_time("1y")
+        assert all((m.matrix.drift_factor == 1).all() for m in mapped.chip.matrices.values())
+
+    def test_number_of_probes(self):
+        mapped, other = make(), make(PCM.evolve(**{"compensation.probe_vectors": 7}))
+        mapped.chip.set_time("1y")
+        other.chip.set_time("1y")
+        mapped.chip.compensate(probe_vectors=7)
+        assert same(state(mapped), state(other))
+
+    def test_it_corrects_the_mean_of_what_drifted(self):
+        """One factor per tile, close to the ratio of the outputs then and now."""
+        chip = PCM.evolve(adc=None, read_noise=None)
+        mapped = make(chip)
+        matrix = mapped.chip.matrices["0"].matrix
+        before = [part.clone() for part in matrix.effective]
+        mapped.chip.set_time("1y")
+        for k, (old, new) in enumerate(zip(before, matrix.effective, strict=True)):
+            for start, stop in matrix.plan.cols:
+                factors = matrix.drift_factor[k, start:stop]
+                assert len(factors.unique()) == 1
+                least_squares = (old * new)[start:stop].sum() / new[start:stop].square().sum()
+                assert float(factors[0]) == pytest.approx(float(least_squares), rel=0.1)
+                assert float(factors[0]) > 1.3
+
+    @pytest.mark.parametrize("kind", ["local", "", True])
+    def test_unknown_kind(self, kind):
+        with pytest.raises(cs.UsageError) as error:
+            make().chip.compensate(kind)
+        assert str(error.value) == f"kind = {kind!r}: must be 'global' or None"
+
+    def test_bad_number_of_probes(self):
+        with pytest.raises(cs.UsageError, match="probe_vectors = 0: must be at least 1"):
+            make().chip.compensate(probe_vectors=0)
+
+
+class TestConductances:
+    def test_they_are_the_weights(self):
+        """g+ - g- over g_max is the weight over the largest of its output; inputs are rows."""
+        mapped = make(IDEAL.evolve(**{"tile.rows": 24, "tile.cols": 20}))
+        weight = mapped[0].weight.detach().numpy()
+        relative = weight / np.abs(weight).max(axis=1, keepdims=True)
+        for address in mapped.chip.tiles:
+            if address.layer != "0":
+                continue
+            g_plus, g_minus = mapped.chip.conductances(*address[:2])
+            (i0, i1), (o0, o1) = address.inputs, address.outputs
+            assert g_plus.shape == g_minus.shape == (i1 - i0, o1 - o0)
+            block = relative[o0:o1, i0:i1].T
+            np.testing.assert_allclose(g_plus, 25 * np.maximum(block, 0), rtol=1e-6)
+            np.testing.assert_allclose(g_minus, 25 * np.maximum(-block, 0), rtol=1e-6)
+
+    @pytest.mark.parametrize("t", [0, "1y"])
+    def test_they_are_what_is_read(self, t):
+        mapped = make()
+        mapped.chip.set_time(t)
+        for layer, tile, (i0, _), (o0, o1) in mapped.chip.tiles:
+            matrix = mapped.chip.matrices[layer].matrix
+            g_plus, g_minus = mapped.chip.conductances(layer, tile)
+            assert g_plus.min() >= 0
+            effective = matrix.effective[tile[0]][o0:o1].numpy()
+            assert matrix.plan.rows[tile[0]][0] == i0
+            np.testing.assert_allclose((g_plus - g_minus).T / 25, effective, rtol=1e-5, atol=1e-6)
+
+    def test_two_sided_pairs(self):
+        mapped = make(IDEAL.evolve(encoding={"pair": "two_sided"}))
+        g_plus, g_minus = mapped.chip.conductances("2")
+        np.testing.assert_allclose(g_plus + g_minus, 25.0, rtol=1e-6)
+        weight = mapped[2].weight.detach().numpy()
+        np.testing.assert_allclose(
+            (g_plus - g_minus).T / 25, weight / np.abs(weight).max(axis=1, keepdims=True), rtol=1e-5, atol=1e-6
+        )
+
+    def test_conv1d_has_inputs_as_rows_too(self):
+        conv1d = pytest.importorskip("transformers.pytorch_utils").Conv1D(5, 8)  # weight (8, 5)
+        g_plus, g_minus = cs.map_model(nn.Sequential(conv1d), IDEAL).chip.conductances("0")
+        weight = conv1d.weight.detach().numpy()
+        np.testing.assert_allclose((g_plus - g_minus) / 25, weight / np.abs(weight).max(axis=0), rtol=1e-5, atol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("arguments", "text"),
+        [
+            (("3",), "layer = '3': is not on the chip (2 layers are)"),
+            (("0", (2, 0)), "tile = (2, 0): must be (row, column) within (0..1, 0..1)"),
+            (("0", (0, -1)), "tile = (0, -1): must be (row, column) within (0..1, 0..1)"),
+        ],
+    )
+    def test_bad_addresses(self, arguments, text):
+        with pytest.raises(cs.UsageError) as error:
+            make().chip.conductances(*arguments)
+        assert str(error.value) == text
+
+    def test_nearest_layer_is_named(self):
+        mapped = cs.map_model(nn.Sequential(nn.Sequential(nn.Linear(4, 4))), IDEAL)
+        with pytest.raises(cs.UsageError, match=r'nearest: "0\.0"'):
+            mapped.chip.conductances("0.1")
+
+    def test_of_changed_weights_are_refused(self):
+        mapped = make()
+        with torch.no_grad():
+            mapped[0].weight.mul_(2)
+        with pytest.raises(cs.StateError, match="weights changed after they were programmed"):
+            mapped.chip.conductances("0")
+
+    def test_tiles(self):
+        tiles = make().chip.tiles
+        first = [tile for tile in tiles if tile.layer == "0"]
+        assert [(t.tile, t.inputs, t.outputs) for t in first] == [
+            ((0, 0), (0, 20), (0, 15)),
+            ((0, 1), (0, 20), (15, 30)),
+            ((1, 0), (20, 40), (0, 15)),
+            ((1, 1), (20, 40), (15, 30)),
+        ]
+        assert len(tiles) == 4 + 2
+
+
+class TestSummary:
+    def test_numbers(self):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(600, 40), nn.Linear(40, 40)).eval()
+        chip = cs.ChipSpec.preset("pcm_1m").evolve(compensation=None)
+        mapped = cs.map_model(model, chip, seed=12)
+        mapped.chip.set_time("30d")
+        summary = mapped.chip.summary()
+        effective, variance, columns = 4 * 25600, 2 * 25600, 4 * 2 * 40 * 3  # float32, bfloat16, w_max and factors
+        assert summary.state_bytes == effective + variance + columns
+        assert summary.compensation_bytes == 0
+        text = str(summary)
+        cells = 3 * 512 * 512
+        assert (
+            f"total: 2 layers, 25,600 weights, 3 tiles, 51,200 devices, {25600 / cells:.0%} of the cells used" in text
+        )
+        assert "seed 12, 30d after programming" in text
+        assert "2x300 | 40" in text
+        assert "inputs clipped, outputs saturated: nothing was read yet" in text
+        for phrase in (
+            "device pcm_1m, 0 to 25 uS",
+            "one_sided pairs scaled per column",
+            "DAC 8 bit, dynamic range",
+            "ADC 8 bit, bound 10",
+            "read noise split at 1 s",
+            "drift compensation off",
+        ):
+            assert phrase in text
+
+    def test_what_is_off(self):
+        text = str(make(IDEAL).chip.summary())
+        for phrase in ("DAC off", "ADC off", "read noise off", "drift compensation off"):
+            assert phrase in text
+
+    def test_memory_of_reference_reads(self):
+        summary = make().chip.summary()
+        assert summary.compensation_bytes == 64 * (2 * 30 + 2 * 5)  # one byte per probe, row tile and output
+
+    @pytest.mark.parametrize(("kind", "phrase"), [(None, "drift compensation off"), ("global", "compensation global")])
+    def test_present_compensation(self, kind, phrase):
+        mapped = make(PCM if kind is None else PCM.evolve(compensation=None))
+        mapped.chip.compensate(kind)
+        assert phrase in str(mapped.chip.summary())
+
+    def test_two_chips_of_one_name(self):
+        text = str(make(rules={"2": PCM.evolve(**{"dac.bits": 6})}).chip.summary())
+        assert "DAC 8 bit" in text
+        assert "DAC 6 bit" in text
+
+    @pytest.mark.parametrize("backend", ["numba", "torch"])
+    def test_clipped_and_saturated_are_counted(self, backend):
+        """Four devices at g_max: full inputs drive 4 units against a bound of 2.5; inputs beyond 1 are clipped."""
+        layer = nn.Linear(4, 3, bias=False)
+        with torch.no_grad():
+            layer.weight.copy_(torch.tensor([[1.0, 1, 1, 1], [-1, -1, -1, -1], [1, -1, 1, -1]]))
+        chip = IDEAL.evolve(dac={"bits": 8, "range": {"kind": "static", "value": 1.0}}, adc={"bits": 8, "bound": 2.5})
+        mapped = cs.map_model(nn.Sequential(layer), chip, backend=backend)
+        x = torch.tensor([[1.0, 1, 1, 1], [0.5, 0.5, 0.5, 0.5], [2.0, -3.0, 0, 1.0], [0.0, 0, 0, 0]])
+        with torch.no_grad():
+            y = mapped(x)
+        summary = mapped.chip.summary()
+        # sums: 4 -4 0 | 2 -2 0 | 1-1+0+1 -1 1+1+0-1
+        assert (summary.n_inputs, summary.n_clipped) == (16, 2)
+        assert (summary.n_outputs, summary.n_saturated) == (12, 2)
+        assert "inputs clipped by the DAC: 2 of 16 (0.12); outputs saturated in the ADC: 2 of 12 (0.17)" in str(summary)
+        expected = torch.tensor([[2.5, -2.5, 0], [2.0, -2.0, 0], [1.0, -1.0, 1.0], [0, 0, 0]])
+        assert torch.allclose(y, expected, atol=4 / 127 + 2.5 / 127 / 2)
+        assert y[0].tolist() == [2.5, -2.5, 0.0]
+        mapped.chip.reset_counts()
+        assert mapped.chip.summary().n_inputs == 0
+        assert "nothing was read yet" in str(mapped.chip.summary())
+
+
+def test_reads_differ_until_they_are_numbered_anew():
+    mapped = make()
+    mapped.chip.set_time("1d")
+    first, second = read(mapped), read(mapped)
+    mapped.chip.reset_reads()
+    assert torch.equal(read(mapped), first)
+    assert torch.equal(read(mapped), second)
+    assert not torch.equal(first, second)
+    assert {m.matrix.reads for m in mapped.chip.matrices.values()} == {2}

@@ -1,0 +1,149 @@
+"""Rooms of the house: a module imports only from rooms before its own, and importing the package is light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = [
+    ["device_models"],
+    ["crossbar_sim.spec"],
+    ["crossbar_sim.mapping"],
+    ["crossbar_sim.kernels"],
+    ["crossbar_sim.array"],
+    ["crossbar_sim.summary", "crossbar_sim.store", "crossbar_sim.chip", "crossbar_sim.tile"],
+    ["crossbar_sim.bridge"],
+    ["crossbar_sim.study"],
+    ["crossbar_sim.view", "crossbar_sim.cli"],
+]
+ORDER = {name: number for number, names in enumerate(ROOMS) for name in names}
+OWN = ("device_models", "crossbar_sim", "calibration")
+ANYONE = "crossbar_sim.progress"
+WHEN_ASKED = {("crossbar_sim.study.sweep", "crossbar_sim.view.plots")}
+"""The one step to a later room: a result loads the plots within the call that draws."""
+
+
+def _module(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {_module(path): path for room in OWN for path in sorted((ROOT / room).rglob("*.py"))}
+
+
+def _room(name):
+    """The room of a module; calibration stands beside the rooms after spec, the package itself and progress in none."""
+    return next((room for room in ORDER if name == room or name.startswith(f"{room}.")), None)
+
+
+def _imports(path):
+    """Every module that a file imports, inside functions as well, but not what only a type checker sees."""
+    tree = ast.parse(path.read_text())
+    hidden = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if node in hidden:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            module = node.module or ""
+            submodules = [f"{module}.{alias.name}" for alias in node.names]
+            yield from (name if name in MODULES else module for name in submodules)
+
+
+def _top(name):
+    return name.partition(".")[0]
+
+
+def test_every_module_lies_in_a_room():
+    outside = {name for name in MODULES if _room(name) is None and _top(name) != "calibration"}
+    assert outside == {"crossbar_sim", ANYONE}
+    assert {_room(name) for name in MODULES} >= set(ORDER) - {"crossbar_sim.cli"}
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if _room(name)])
+def test_a_module_imports_only_from_its_own_and_earlier_rooms(name):
+    later = [
+        other
+        for other in _imports(MODULES[name])
+        if _top(other) in OWN and other != ANYONE and ORDER.get(_room(other), 99) > ORDER[_room(name)]
+    ]
+    assert {(name, other) for other in later} <= WHEN_ASKED
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if _top(name) == "calibration"])
+def test_calibration_knows_devices_and_specifications_only(name):
+    rooms = {_room(other) or _top(other) for other in _imports(MODULES[name]) if _top(other) in OWN and other != ANYONE}
+    assert rooms <= {"device_models", "crossbar_sim.spec", "calibration"}
+
+
+def test_the_package_itself_and_progress_import_nothing_heavy():
+    assert {other for other in _imports(MODULES["crossbar_sim"]) if _top(other) in OWN} == {"device_models.errors"}
+    assert [other for other in _imports(MODULES[ANYONE]) if _top(other) in OWN] == []
+
+
+@pytest.mark.parametrize(
+    ("library", "rooms"),
+    [
+        ("torch", {"crossbar_sim.array", *ROOMS[5], "crossbar_sim.bridge", "crossbar_sim.study"}),
+        ("numba", {"crossbar_sim.kernels"}),
+        ("pydantic", {"device_models", "crossbar_sim.spec"}),
+        ("transformers", {"crossbar_sim.bridge"}),
+        ("matplotlib", {"crossbar_sim.view"}),
+    ],
+)
+def test_a_library_is_used_only_in_its_rooms(library, rooms):
+    users = {name for name, path in MODULES.items() if library in map(_top, _imports(path))}
+    assert users
+    assert {name for name in users if _room(name) not in rooms} == set()
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    todo = {
+        name: {other for other in _imports(path) if other in MODULES and other != name}
+        for name, path in MODULES.items()
+    }
+    while free := {name for name, needs in todo.items() if not needs & todo.keys()}:
+        todo = {name: needs for name, needs in todo.items() if name not in free}
+    assert todo == {}
+
+
+HEAVY = {"torch", "transformers", "matplotlib", "numba", "pandas", "scipy"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "heavy"),
+    [
+        ("import crossbar_sim", HEAVY),
+        ("from crossbar_sim import ChipSpec; ChipSpec.preset('pcm_1m').explain()", HEAVY),
+        ("import device_models", HEAVY),
+        ("import crossbar_sim.mapping", HEAVY),
+        ("import crossbar_sim.kernels.mvm", HEAVY - {"numba", "scipy"}),
+        ("import crossbar_sim.tile", {"transformers", "matplotlib", "pandas"}),
+    ],
+)
+def test_importing_loads_nothing_heavy(statement, heavy):
+    script = f"{statement}\nimport sys\nprint(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert "device_models" in loaded
+    assert heavy & set(loaded) == set()
+
+
+def test_every_public_name_can_be_had_and_a_mistyped_one_is_told_the_nearest():
+    import crossbar_sim
+
+    for name in crossbar_sim.__all__:
+        assert getattr(crossbar_sim, name).__name__ == name
+    assert set(crossbar_sim.__all__) <= set(dir(crossbar_sim))
+    with pytest.raises(AttributeError) as caught:
+        crossbar_sim.map_modle  # noqa: B018
+    assert str(caught.value) == "module 'crossbar_sim' has no attribute 'map_modle'; nearest: \"map_model\""

@@ -1,0 +1,210 @@
+"""The passes around the GEMM: DAC, read noise, ADC, scale and sum, against the readable kernels."""
+
+import numpy as np
+import pytest
+import torch
+
+from crossbar_sim.array.matrix import stored
+from crossbar_sim.kernels import reference
+from crossbar_sim.kernels.mvm import GROUP, quantise_inputs, read_columns, sum_few
+from crossbar_sim.kernels.random import random_key
+
+STOPS = np.array([288, 576, 577])
+SPANS = ((0, 288), (288, 576), (576, 577))
+
+
+def _quantise(x, levels, static_range=(), stops=STOPS):
+    """codes, squares, full_scale, number of clipped inputs."""
+    codes, squares = np.empty_like(x), np.empty_like(x)
+    full_scale = np.empty((len(stops), len(x)), x.dtype)
+    clipped = quantise_inputs(x, stops, np.array(static_range, x.dtype), levels, codes, squares, full_scale)
+    return codes, squares, full_scale, clipped
+
+
+def _inputs(dtype, n=8):
+    return np.random.default_rng(0).normal(size=(n, 577)).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("full_scale", "x", "y"),
+    [(1, 0.1, 0.10236220), (1, 0.3, 0.29921260), (1, 0.5, 0.50393701), (1, -0.7, -0.70078740), (1, 1.2, 1.0),
+     (1, 0.5 / 127, 0.0), (1, 1.5 / 127, 0.01574803), (1, -0.5 / 127, 0.0), (1, -9.0, -1.0),
+     (10, 0.1, 0.07874016), (10, 3.3, 3.30708661), (10, 11, 10.0)],
+)  # fmt: skip
+def test_quantiser_gives_the_tabulated_values_at_8_bit(full_scale, x, y):
+    codes, squares, found_scale, clipped = _quantise(np.array([[x]], float), 127, [full_scale], np.array([1]))
+    assert codes[0, 0] * full_scale / 127 == pytest.approx(y, abs=5e-9)
+    assert squares[0, 0] == codes[0, 0] ** 2
+    assert found_scale[0, 0] == full_scale
+    assert clipped == (abs(x) > full_scale)
+    assert codes[0, 0] == reference.quantise(np.array([x], float), float(full_scale), 127)[0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("levels", [0, 1, 127, 32767])
+@pytest.mark.parametrize("static", [False, True])
+def test_quantise_inputs_equals_the_reference(dtype, levels, static):
+    x = _inputs(dtype)
+    ranges = (2.0, 1.0, 0.5) if static else ()
+    codes, squares, full_scale, clipped = _quantise(x, levels, ranges)
+    beyond = 0
+    for k, (start, stop) in enumerate(SPANS):
+        part = x[:, start:stop]
+        largest = np.full(len(x), ranges[k], dtype) if static else abs(part).max(axis=1)
+        np.testing.assert_array_equal(full_scale[k], largest)
+        # in the type of x, because a quotient that rounds to half a step may go either way in another
+        expected = reference.quantise(part, largest[:, None], dtype(levels))
+        np.testing.assert_allclose(codes[:, start:stop], expected, rtol=0 if levels else 1e-6)
+        beyond += int((abs(part) > largest[:, None]).sum())
+    np.testing.assert_array_equal(squares, codes * codes)
+    assert clipped == beyond
+    assert (clipped > 0) == static
+
+
+def test_squares_are_left_out_where_none_are_wanted():
+    x = _inputs(np.float32)
+    codes, full_scale = np.empty_like(x), np.empty((3, len(x)), np.float32)
+    quantise_inputs(x, STOPS, np.empty(0, np.float32), 127, codes, np.empty((0, 0), np.float32), full_scale)
+    np.testing.assert_array_equal(codes, _quantise(x, 127)[0])
+
+
+def test_a_range_per_vector_uses_the_whole_scale_on_every_tile():
+    codes, _, _, clipped = _quantise(_inputs(np.float32), 127)
+    assert all((abs(codes[:, start:stop]).max(axis=1) == 127).all() for start, stop in SPANS)
+    assert clipped == 0
+
+
+@pytest.mark.parametrize("levels", [0, 127])
+@pytest.mark.parametrize("tiny", [0.0, 1e-45])
+def test_a_vector_without_a_step_gives_codes_of_zero(levels, tiny):
+    x = _inputs(np.float32, 3)
+    x[1] = tiny
+    codes, squares, full_scale, _ = _quantise(x, levels)
+    step = np.float32(tiny) / np.float32(levels or 1)
+    assert (codes[1] == (0 if step == 0 else 1)).all()
+    assert (full_scale[:, 1] == (0 if step == 0 else np.float32(tiny))).all()
+    assert np.isfinite(squares).all()
+
+
+@pytest.mark.parametrize("levels", [0, 127])
+@pytest.mark.parametrize("static_range", [(), (2.0, 2.0, 2.0)])
+@pytest.mark.parametrize("bad", [0, 5, 287, 300, 576])
+def test_nan_goes_through_the_dac_and_stays_on_its_tile_and_vector(levels, static_range, bad):
+    x = _inputs(np.float32)
+    clean = _quantise(x, levels, static_range)[0]
+    x[2, bad] = np.nan
+    codes, _, _, _ = _quantise(x, levels, static_range)
+    assert np.isnan(codes[2, bad])
+    touched = np.zeros(x.shape, bool)
+    start, stop = next(span for span in SPANS if span[0] <= bad < span[1])
+    touched[2, start:stop] = True
+    np.testing.assert_array_equal(codes[~touched], clean[~touched])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_squares_may_be_bfloat16(dtype):
+    x = _inputs(np.float32)
+    squares = torch.empty(x.shape, dtype=torch.bfloat16)
+    codes, full_scale = np.empty_like(x), np.empty((3, len(x)), np.float32)
+    quantise_inputs(x, STOPS, np.empty(0, np.float32), 127, codes, stored(squares), full_scale)
+    assert torch.equal(squares, torch.from_numpy(codes * codes).to(torch.bfloat16))
+
+
+N_COLS = GROUP + GROUP // 2 + 9
+DAC_LEVELS, ADC_LEVELS = 127, 127
+STEP = 10.0 / ADC_LEVELS
+
+
+def _read(dtype, *, noise=0.0, spread=False, levels=ADC_LEVELS, first=True, first_col=0, scale=1.0):
+    """Kernel and reference outputs, saturated outputs of the kernel, and the reference codes before rounding."""
+    rng = np.random.default_rng(1)
+    n = 40
+    sums = (scale * DAC_LEVELS * rng.normal(size=(n, N_COLS))).astype(dtype)
+    variances = (DAC_LEVELS**2 * rng.uniform(0, 0.5, (n, N_COLS))).astype(dtype) if spread else np.empty((0, 0), dtype)
+    full_scale, gain = rng.uniform(0.5, 2, n).astype(dtype), rng.uniform(0.1, 1, N_COLS).astype(dtype)
+    bias, before = rng.normal(size=first_col + N_COLS).astype(dtype), rng.normal(size=(n, first_col + N_COLS))
+    y = before.astype(dtype)
+    key = np.array(random_key(0, "read"), np.uint32)
+    saturated = read_columns(
+        sums, variances, 1 / DAC_LEVELS, noise**2, spread or noise > 0, STEP, levels, full_scale, gain, bias, key,
+        first_col, first, y,
+    )  # fmt: skip
+    z = reference.read_normals(tuple(int(word) for word in key), n, first_col + N_COLS)[:, first_col:]
+    sigma = np.sqrt(noise**2 + (variances.astype(float) / DAC_LEVELS**2 if spread else 0.0))
+    relative = sums.astype(float) / DAC_LEVELS
+    expected = reference.read_columns(relative, sigma, z, STEP, levels, full_scale.astype(float), gain.astype(float))
+    expected += bias[first_col:] if first else y.dtype.type(1) * before[:, first_col:].astype(dtype)
+    untouched = np.array_equal(y[:, :first_col], before[:, :first_col].astype(dtype))
+    return y[:, first_col:], expected, saturated, (relative + sigma * z) / STEP, untouched
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("noise", "spread"), [(0.0, False), (0.3, False), (0.0, True), (0.3, True)])
+@pytest.mark.parametrize("first", [True, False])
+def test_read_columns_without_adc_equals_the_reference(dtype, noise, spread, first):
+    y, expected, saturated, _, _ = _read(dtype, noise=noise, spread=spread, levels=0, first=first)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5 if dtype == np.float32 or noise or spread else 1e-14)
+    assert saturated == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("noise", "spread"), [(0.0, False), (0.3, False), (0.0, True), (0.3, True)])
+@pytest.mark.parametrize("first_col", [0, GROUP])
+def test_read_columns_with_adc_equals_the_reference(dtype, noise, spread, first_col):
+    y, expected, saturated, codes, untouched = _read(dtype, noise=noise, spread=spread, first_col=first_col, scale=5.0)
+    clear = abs(codes - np.floor(codes) - 0.5) > 1e-3  # elsewhere float32 may round to the other code
+    assert clear.mean() > 0.99
+    np.testing.assert_allclose(y[clear], expected[clear], rtol=0, atol=2e-5 if dtype == np.float32 else 1e-13)
+    assert abs(saturated - (abs(np.rint(codes)) > ADC_LEVELS).sum()) <= (~clear & (abs(codes) > ADC_LEVELS)).sum()
+    assert 100 < saturated < y.size / 4
+    assert untouched
+
+
+def test_saturated_outputs_are_counted_exactly():
+    sums = np.array([[-9.0, -2.6, -2.5, -2.4, 2.49, 2.5, 2.51, 3.0, 100.0]])
+    ones, y = np.ones(9), np.empty((1, 9))
+    saturated = read_columns(
+        sums, np.empty((0, 0)), 1.0, 0.0, False, 1.0, 2, np.ones(1), ones, 0 * ones, np.zeros(2, np.uint32), 0, True, y
+    )
+    assert y.tolist() == [[-2, -2, -2, -2, 2, 2, 2, 2, 2]]
+    assert saturated == 5  # 2.5 rounds to 2, half to even
+
+
+@pytest.mark.parametrize("levels", [0, ADC_LEVELS])
+@pytest.mark.parametrize("bad", [0, 3, GROUP + 1])
+def test_nan_goes_through_the_adc_and_stays_in_its_column(levels, bad):
+    sums = np.random.default_rng(0).normal(size=(2, GROUP + 9)).astype(np.float32)
+    sums[1, bad] = np.nan
+    ones, y = np.ones(GROUP + 9, np.float32), np.empty_like(sums)
+    read_columns(
+        sums, np.empty((0, 0), np.float32), 1.0, 0.01, True, STEP, levels, np.ones(2, np.float32), ones, ones,
+        np.zeros(2, np.uint32), 0, True, y,
+    )  # fmt: skip
+    assert np.argwhere(np.isnan(y)).tolist() == [[1, bad]]
+
+
+def _few(n_vectors, dtype, spread_dtype):
+    """Inputs, effective weights, variances, and the sums and variances that the kernel makes of them."""
+    rng = np.random.default_rng(0)
+    drive = torch.from_numpy(np.rint(rng.uniform(-127, 127, (n_vectors, 301)))).to(dtype)
+    effective = torch.from_numpy(rng.uniform(-1, 1, (77, 301))).to(dtype)
+    variance = torch.from_numpy(rng.uniform(0, 1e-3, (77, 301) if spread_dtype else (0, 0))).to(spread_dtype or dtype)
+    sums = torch.full((n_vectors, 77), torch.nan, dtype=dtype)
+    variances = torch.full_like(sums if spread_dtype else variance, torch.nan, dtype=spread_dtype or dtype)
+    sum_few(drive.numpy(), effective.numpy(), stored(variance), sums.numpy(), stored(variances))
+    return drive.double(), effective.double(), variance.double(), sums.double(), variances.double()
+
+
+@pytest.mark.parametrize("n_vectors", [1, 4])
+@pytest.mark.parametrize(
+    ("dtype", "spread_dtype", "relative"),
+    [(torch.float32, torch.bfloat16, 2**-8), (torch.float64, torch.float64, 1e-14), (torch.float32, None, None)],
+)
+def test_sums_of_a_few_vectors_equal_the_matrix_products(n_vectors, dtype, spread_dtype, relative):
+    drive, effective, variance, sums, variances = _few(n_vectors, dtype, spread_dtype)
+    absolute = {torch.float32: 2e-7, torch.float64: 1e-15}[dtype] * 127 * 301
+    torch.testing.assert_close(sums, drive @ effective.t(), rtol=0, atol=absolute)
+    if spread_dtype:
+        torch.testing.assert_close(variances, drive.square() @ variance.t(), rtol=relative, atol=0)
+    else:
+        assert variances.numel() == 0
