@@ -10,13 +10,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from crossbar_sim.array.matrix import checked_seed
 from crossbar_sim.array.programmed import ProgrammedMatrix
 from crossbar_sim.mapping import ModelPlan
 from crossbar_sim.progress import track
 from crossbar_sim.spec import ChipSpec, GlobalDriftCompensation
 from crossbar_sim.store import write_chip
 from crossbar_sim.summary import ChipSummary, summarise
-from device_models.errors import InertOptionWarning, UsageError, nearest
+from device_models.errors import InertOptionWarning, StateError, UsageError, nearest
 from device_models.units import readable_time, seconds
 
 
@@ -55,7 +56,7 @@ class Chip:
 
     def reprogram(self, seed: int | None = None) -> None:
         """Write the present weights to devices anew, time 0. Another `seed` gives another chip of the same kind."""
-        chosen = self.seed if seed is None else seed
+        chosen = self.seed if seed is None else checked_seed(seed)
         self._each(lambda programmed: programmed.program(chosen), "programming", "reprogram")
         self.seed = chosen
         self.time_s = 0.0
@@ -96,6 +97,7 @@ class Chip:
             hint = nearest(layer, self.matrices)
             raise UsageError(f"layer = {layer!r}: is not on the chip ({len(self.matrices)} layers are){hint}")
         programmed = self.matrices[layer]
+        programmed.check_fresh()
         return programmed.matrix.conductances(programmed.weight, tile)
 
     def summary(self) -> ChipSummary:
@@ -115,8 +117,12 @@ class Chip:
 
     def _each(self, action: Callable[[ProgrammedMatrix], None], what: str, verb: str) -> None:
         """Run `action` on every matrix; until all are done, none may be read: they would be of different states."""
+        unfinished = f"chip.{verb} was interrupted; call it again"
+        other = next((p.stale for p in self.matrices.values() if p.stale not in (None, unfinished)), None)
+        if other:
+            raise StateError(other)
         for programmed in self.matrices.values():
-            programmed.stale = f"chip.{verb} was interrupted; call it again"
+            programmed.stale = unfinished
         for programmed in track(self.matrices.values(), what):
             action(programmed)
         for programmed in self.matrices.values():

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
 from crossbar_sim.array.programmed import ProgrammedMatrix
 from crossbar_sim.mapping import ModelPlan
@@ -21,7 +21,7 @@ from crossbar_sim.spec import ChipSpec
 from device_models.errors import StoreError
 
 FORMAT = 1
-_CHIP, _NUMBERS = "chip.yaml", "chip.safetensors"
+_CHIP = "chip.yaml"
 
 
 def weights_fingerprint(weight: torch.Tensor) -> str:
@@ -73,11 +73,15 @@ def write_chip(
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(folder / _NUMBERS, lambda target: save_file(numbers, target))
-        data["numbers"] = _file_hash(folder / _NUMBERS)
+        content = save(numbers)
+        data["numbers"] = hashlib.blake2b(content, digest_size=16).hexdigest()
+        _write_whole(folder / _numbers(data), lambda target: Path(target).write_bytes(content))
         data["checksum"] = _checksum(data)
         text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
         _write_whole(folder / _CHIP, lambda target: Path(target).write_text(text, encoding="utf-8"))
+        for old in folder.glob("chip-*.safetensors"):  # those of the chip that was here before
+            if old.name != _numbers(data):
+                old.unlink()
     except (OSError, SafetensorError) as error:
         raise StoreError(f"{folder}: the chip could not be saved: {error}") from None
     return folder
@@ -96,11 +100,17 @@ def read_chip(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     if data.pop("checksum", None) != _checksum(data):
         raise StoreError(f"{folder / _CHIP}: is damaged or was edited (its checksum does not fit)")
     try:
-        if _file_hash(folder / _NUMBERS) != data["numbers"]:
-            raise StoreError(f"{folder / _NUMBERS}: is damaged (its checksum does not fit)")
-        return data, load_file(folder / _NUMBERS)
-    except (FileNotFoundError, SafetensorError) as error:
-        raise StoreError(f"{folder / _NUMBERS}: cannot be read: {error}") from None
+        content = (folder / _numbers(data)).read_bytes()
+    except OSError as error:
+        raise StoreError(f"{folder / _numbers(data)}: cannot be read: {error}") from None
+    if hashlib.blake2b(content, digest_size=16).hexdigest() != data["numbers"]:
+        raise StoreError(f"{folder / _numbers(data)}: is damaged (its checksum does not fit)")
+    return data, load(content)
+
+
+def _numbers(data: dict[str, Any]) -> str:
+    """Numbers have the name of their content, so that those of the chip that was saved before stay whole."""
+    return f"chip-{data['numbers'][:16]}.safetensors"
 
 
 def _write_whole(path: Path, write: Callable[[str], object]) -> None:
@@ -117,8 +127,3 @@ def _write_whole(path: Path, write: Callable[[str], object]) -> None:
 
 def _checksum(data: dict[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(data, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

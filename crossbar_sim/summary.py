@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from crossbar_sim.array.programmed import ProgrammedMatrix
 from crossbar_sim.mapping import ModelPlan
-from crossbar_sim.spec import ChipSpec
+from crossbar_sim.spec import ChipSpec, GlobalDriftCompensation
 from device_models.units import readable_time
 
 
@@ -18,7 +18,7 @@ class ChipSummary:
     plan: ModelPlan
     seed: int
     time_s: float
-    effects: dict[str, list[str]]
+    effects: list[tuple[str, list[str]]]
     state_bytes: int
     compensation_bytes: int
     n_inputs: int
@@ -28,7 +28,7 @@ class ChipSummary:
 
     def __str__(self) -> str:
         lines = [str(self.plan), f"seed {self.seed}, {readable_time(self.time_s)} after programming"]
-        lines += [f"{name}: {'; '.join(effects)}" for name, effects in self.effects.items()]
+        lines += [f"{name}: {'; '.join(effects)}" for name, effects in self.effects]
         lines.append(
             f"memory above the digital model: {self.state_bytes / 2**20:.1f} MiB of state"
             f" + {self.compensation_bytes / 2**20:.1f} MiB of reference reads"
@@ -46,13 +46,13 @@ class ChipSummary:
 def summarise(plan: ModelPlan, matrices: Mapping[str, ProgrammedMatrix], seed: int, time_s: float) -> ChipSummary:
     """Collect the summary of a chip from its matrices."""
     parts = [programmed.matrix for programmed in matrices.values()]
-    specs = {part.spec.name: part.spec for part in parts}
+    chips = dict.fromkeys((programmed.matrix.spec, programmed.compensation) for programmed in matrices.values())
     references = [programmed.reference for programmed in matrices.values() if programmed.reference is not None]
     return ChipSummary(
         plan=plan,
         seed=seed,
         time_s=time_s,
-        effects={name: _effects(spec) for name, spec in specs.items()},
+        effects=[(spec.name, _effects(spec, compensation)) for spec, compensation in chips],
         state_bytes=sum(part.n_bytes for part in parts),
         compensation_bytes=sum(reference.n_bytes for reference in references),
         n_inputs=sum(part.n_inputs for part in parts),
@@ -62,7 +62,7 @@ def summarise(plan: ModelPlan, matrices: Mapping[str, ProgrammedMatrix], seed: i
     )
 
 
-def _effects(spec: ChipSpec) -> list[str]:
+def _effects(spec: ChipSpec, compensation: GlobalDriftCompensation | None) -> list[str]:
     """One phrase per part of a chip: on with its main value, or off."""
     encoding = spec.encoding
     clip = f", clipped at {encoding.clip.alpha:g} rms" if encoding.clip else ""
@@ -83,7 +83,7 @@ def _effects(spec: ChipSpec) -> list[str]:
     else:
         window = f" at {spec.read_noise.window_s:g} s" if spec.read_noise.kind == "split" else ""
         effects.append(f"read noise {spec.read_noise.kind}{window}")
-    effects.append(f"drift compensation {spec.compensation.kind}" if spec.compensation else "drift compensation off")
+    effects.append(f"drift compensation {compensation.kind}" if compensation else "drift compensation off")
     return effects
 
 

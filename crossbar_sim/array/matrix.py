@@ -44,7 +44,7 @@ class AnalogMatrix:
 
     def program(self, weight: torch.Tensor, seed: int) -> None:
         """Scale `weight` and put its devices, those of `seed`, into the state at time 0; all counts start anew."""
-        self.seed = _checked_seed(seed)
+        self.seed = checked_seed(seed)
         self.dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
         w_max = full_scale_weights(self._numpy(weight), self.plan, self.spec.encoding, self.name)
         self.w_max = torch.from_numpy(w_max).to(self.device)
@@ -173,7 +173,7 @@ def _levels(bits: int) -> int:
     return 2 ** (bits - 1) - 1
 
 
-def _checked_seed(seed: int) -> int:
+def checked_seed(seed: int) -> int:
     if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
         raise UsageError(f"seed = {seed!r}: must be a whole number >= 0")
     return int(seed)

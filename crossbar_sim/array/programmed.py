@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Self
 
 import torch
 
@@ -80,15 +82,31 @@ class ProgrammedMatrix:
         self.matrix.drift_factor = drift_factor.to(self.matrix.device)
         self.matrix.reads = reads
 
-    def follow(self, parameter: torch.Tensor) -> None:
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the target weights are those that were programmed."""
+        return _version(self.parameter) == self.version
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        twin = copy.copy(self)
+        memo[id(self)] = twin
+        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        if self.is_fresh:
+            twin.mark_fresh()  # a copied tensor counts its changes anew
+        return twin
+
+    def follow(self, parameter: torch.Tensor, fresh: bool) -> None:
         """Go where `.to()` moved the target weights; where their float type changed, compute the state again from them.
 
-        Ranges, time and read number stay.
+        Ranges, time and read number stay. Weights that were not `fresh` before stay refused.
         """
         self.parameter = parameter
         if parameter.device.type == "meta":
             return
         self.matrix.to(parameter.device)
+        if not fresh:
+            self.version = -1
+            return
         if parameter.dtype == self.dtype:
             self.mark_fresh()
             return
@@ -103,9 +121,10 @@ class ProgrammedMatrix:
         matrix = self.matrix
         if matrix.needs_calibration:
             raise StateError(f"{matrix.name}: dac.range is calibrated, but no calibration data were given")
+        use_numba = _use_numba(backend, x, (x, self.parameter, bias), matrix.name)
         number = matrix.reads
         matrix.reads += 1
-        if _use_numba(backend, x, (x, self.parameter, bias), matrix.name):
+        if use_numba:
             return read_numba(matrix, x.detach(), bias, number)
         return read_torch(matrix, x, self.weight, bias, number)
 
@@ -126,7 +145,7 @@ class ProgrammedMatrix:
 
     def check_fresh(self, resuming: bool = False) -> None:
         """StateError where the target weights changed after programming, or a change of time was cut short."""
-        if _version(self.parameter) != self.version:
+        if not self.is_fresh:
             raise StateError(
                 f"{self.matrix.name}: its weights changed after they were programmed; call chip.reprogram() to write "
                 "the new weights to the devices"

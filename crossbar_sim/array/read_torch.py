@@ -18,14 +18,15 @@ def read_torch(
 ) -> torch.Tensor:
     """y (T, n_out) = bias + the digital outputs of all tiles for x (T, n_in); `weight` (n_out, n_in): targets."""
     gain = matrix.gain
+    silent = matrix.w_max == 0  # outputs whose weights are all zero: their value is zero, their gradient is not
+    learning = weight.requires_grad and torch.is_grad_enabled()
     y = torch.zeros((x.shape[0], matrix.plan.n_out), dtype=matrix.dtype, device=x.device)
     y = y if bias is None else y + bias.to(matrix.dtype)
     for k, (start, stop) in enumerate(matrix.plan.rows):
         codes, full_scale = _convert_inputs(matrix, x[:, start:stop], k)
         effective = matrix.effective[k]
-        if weight.requires_grad and torch.is_grad_enabled():
-            w_max = matrix.w_max[k][:, None]
-            target = weight[:, start:stop].to(matrix.dtype) / torch.where(w_max > 0, w_max, torch.ones_like(w_max))
+        if learning:
+            target = weight[:, start:stop].to(matrix.dtype) / torch.where(silent, 1, matrix.w_max)[k][:, None]
             effective = effective + (target - target.detach())
         v = codes @ effective.t()
         if matrix.is_noisy:
@@ -35,7 +36,11 @@ def read_torch(
             rounded = torch.round(v / matrix.adc_step) * matrix.adc_step
             matrix.n_saturated += int((rounded.detach().abs() > bound * (1 + 1e-6)).sum())
             v = torch.clamp(v + (rounded - v).detach(), -bound, bound)
-        y = y + v * full_scale * gain[k]
+        if learning:
+            v = v - v.detach() * silent[k]
+            y = y + v * full_scale * torch.where(silent, matrix.drift_factor, gain)[k]
+        else:
+            y = y + v * full_scale * gain[k]
     matrix.n_inputs += x.numel()
     matrix.n_outputs += y.numel() * len(matrix.plan.rows)
     return y

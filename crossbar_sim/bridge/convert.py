@@ -70,8 +70,12 @@ def map_model(
         hint = f"; did you mean ChipSpec.preset({chip!r})?" if isinstance(chip, str) else ""
         raise UsageError(f"chip = {chip!r}: must be a ChipSpec{hint}")
     checked_backend(backend)
+    if "chip" in dict(model.named_children()):
+        raise UsageError("chip: a part of the model has this name, which the Chip of a mapped model needs")
     layers = find_layers(model)
     plan = plan_layers(layers, assign_chips(layers, chip, rules))
+    for name in plan.layers:
+        _check_finite(name, layers[name].weight.detach())
     ranges = _find_ranges(model, layers, plan, calibration_data)
     return map_layers(model, layers, chip, seed, rules, ranges, backend, inplace)
 
@@ -103,6 +107,8 @@ def map_layers(
         replacements[id(module)] = analog.train(module.training)
     mapped = _replace(model, replacements) if inplace else _copy_with(model, replacements)
     for part in mapped.modules():
+        if isinstance(part, nn.TransformerEncoder):
+            part.use_nested_tensor = False  # padded inputs would come as nested tensors, made for the fused path
         if isinstance(part, nn.TransformerEncoderLayer):
             part.activation_relu_or_gelu = 0  # its fused path would take the weights and pass the layers by
     mapped.chip = Chip(chip, seed, matrices, plan)  # type: ignore[assignment]
@@ -159,13 +165,24 @@ def find_layers(model: nn.Module) -> dict[str, _Layer]:
 
 def _check_weight(name: str, module: nn.Module) -> None:
     weight = module.weight
-    assert isinstance(weight, torch.Tensor)
+    if not isinstance(weight, nn.Parameter) or isinstance(weight, nn.UninitializedParameter):
+        raise UsageError(f"{name}.weight: must be a parameter with values; it is computed or not yet initialised")
+    changed = "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks
+    if changed or nn.utils.parametrize.is_parametrized(module):
+        raise UsageError(f"{name}: has hooks, a parametrisation or a forward of its own, which would be lost")
     if weight.device.type == "meta":
         raise UsageError(f"{name}.weight: has no values (meta device); load the weights first")
     if not weight.dtype.is_floating_point:
         raise UsageError(f"{name}.weight: must be a floating-point matrix, is {weight.dtype}")
     if 0 in weight.shape:
         raise UsageError(f"{name}.weight: shape {tuple(weight.shape)} has no elements")
+
+
+def _check_finite(name: str, weight: torch.Tensor) -> None:
+    low, high = torch.aminmax(weight)  # NaN wins in both
+    if not (torch.isfinite(low) and torch.isfinite(high)):
+        row, col = (int(index) for index in torch.argwhere(~torch.isfinite(weight))[0])
+        raise UsageError(f"{name}[{row}, {col}] = {float(weight[row, col])}: weights must be finite")
 
 
 def _find_ranges(
@@ -192,7 +209,7 @@ def _copy_with(model: M, replacements: Mapping[int, nn.Module]) -> M:
 def _replace(model: M, replacements: Mapping[int, nn.Module]) -> M:
     """The model itself with some modules replaced wherever they are."""
     for module in list(model.modules()):
-        for child_name, child in list(module.named_children()):
+        for child_name, child in list(module._modules.items()):
             if id(child) in replacements:
                 setattr(module, child_name, replacements[id(child)])
     return replacements.get(id(model), model)  # type: ignore[return-value]

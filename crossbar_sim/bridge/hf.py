@@ -24,11 +24,19 @@ def load_model(name: str = PACKAGED) -> tuple[Any, Any]:
     path = _packaged_weights() if name == PACKAGED else Path(name)
     source, options = _source(path, name)
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            source, dtype="float32", use_safetensors=None if options else True, **options
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype="float32",
+            use_safetensors=None if options else True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported, and refused below by name
+            **options,
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a damaged file shows in many ways
         raise _cannot_load(name, error) from None
+    absent = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+    if absent:
+        raise StoreError(f"model = {name!r}: its weights lack or do not fit {', '.join(absent[:3])}")
     model.name_or_path = str(path) if path.exists() else name
     return model.eval(), load_tokenizer(model.name_or_path)
 

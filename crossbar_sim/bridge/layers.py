@@ -36,9 +36,11 @@ class AnalogLinear(nn.Module):
         plan = programmed.matrix.plan
         self.in_features, self.out_features = plan.n_in, plan.n_out
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x (..., in_features) -> (..., out_features) in the type of x; each call is one read of the devices."""
-        matrix = self.programmed.matrix
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """input (..., in_features) -> (..., out_features) in its type; each call is one read of the devices."""
+        x, matrix = input, self.programmed.matrix
+        if not x.dtype.is_floating_point:
+            raise UsageError(f"{matrix.name}: its input must be floating-point, is {x.dtype}")
         if x.shape[-1] != self.in_features:
             raise UsageError(
                 f"{matrix.name}: the last dimension of its input must be {self.in_features}; shape {tuple(x.shape)}"
@@ -59,8 +61,9 @@ class AnalogLinear(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         """`.to()` and its kin: the state follows the weight to its device, and is made anew where its type changes."""
+        fresh = self.weight is self.programmed.parameter and self.programmed.is_fresh
         super()._apply(fn, recurse)
-        self.programmed.follow(self.weight)
+        self.programmed.follow(self.weight, fresh)
         return self
 
     def extra_repr(self) -> str:

@@ -42,6 +42,8 @@ class Ledger:
             self.rows = self._read()
             if not self.table.exists():
                 self._append_text(_line(Row._fields))
+        except StoreError:
+            raise
         except OSError as error:
             raise _unwritable(self.folder, error) from None
 
@@ -55,11 +57,12 @@ class Ledger:
         self.rows += rows
 
     def _append_text(self, text: str) -> None:
-        with self.table.open("ab") as file:
+        with self.table.open("ab", buffering=0) as file:  # no buffer, which would be written once more on closing
             before = file.tell()
             try:
-                file.write(text.encode())
-                file.flush()
+                data = text.encode()
+                while data:
+                    data = data[file.write(data) :]
                 os.fsync(file.fileno())
             except OSError:
                 os.truncate(self.table, before)
@@ -70,8 +73,8 @@ class Ledger:
         digests = {name: _digest(part) for name, part in manifest.items()}
         if path.exists():
             try:
-                known = json.loads(path.read_text(encoding="utf-8"))["digests"]
-            except (ValueError, KeyError, TypeError):
+                known = dict(json.loads(path.read_text(encoding="utf-8"))["digests"].items())
+            except (ValueError, KeyError, TypeError, AttributeError):
                 raise StoreError(f"{path}: is damaged; remove the folder or choose another `out`") from None
             for name, digest in digests.items():
                 if known.get(name, digest) != digest:
@@ -91,7 +94,8 @@ class Ledger:
         if len(whole) < len(data):  # the process was killed while it wrote the last line
             os.truncate(self.table, len(whole))
         rows = []
-        for number, fields in enumerate(csv.reader(io.StringIO(whole.decode("utf-8"))), start=1):
+        text = whole.decode("utf-8", errors="replace")  # a damaged byte then is no row
+        for number, fields in enumerate(csv.reader(io.StringIO(text)), start=1):
             try:
                 if number > 1:
                     chip, seed, time_s, metric, value, digital = fields

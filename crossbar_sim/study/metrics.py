@@ -74,7 +74,7 @@ class Perplexity(TextMetric):
         return -float(log_probs.gather(1, targets[:, None]).sum(dtype=torch.float64))
 
     def finish(self, mean: float) -> float:
-        return math.exp(mean) if mean < 700 else math.inf
+        return math.inf if mean >= 700 else math.exp(mean)
 
 
 class NextTokenAccuracy(TextMetric):
@@ -115,6 +115,8 @@ class MultipleChoice(AbstractMetric):
     normalise: bool = False
 
     def __post_init__(self) -> None:
+        if self.limit is not None and (type(self.limit) is not int or self.limit < 1):
+            raise UsageError(f"MultipleChoice.limit = {self.limit!r}: must be at least 1, or None")
         loaded = self.load()
         if not loaded:
             raise UsageError("MultipleChoice.items: holds no item")
@@ -135,7 +137,7 @@ class MultipleChoice(AbstractMetric):
             return list(self.items)[: self.limit]
         path = Path(self.items)
         try:
-            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
             raise StoreError(f"{path}: cannot be read: {error}") from None
         items = []
@@ -257,8 +259,11 @@ def _check_item(item: Mapping[str, Any], number: int) -> None:
     for name in needed[kind]:
         if name not in item:
             raise UsageError(f"MultipleChoice.items[{number}].{name}: required, but not given")
-    options = item["choices"] if kind == "mc" else item["contexts"]
-    if not 0 <= item["answer"] < len(options):
+    group = "choices" if kind == "mc" else "contexts"
+    options = item[group]
+    if isinstance(options, str) or not all(isinstance(o, str) and (o.strip() or kind != "mc") for o in options):
+        raise UsageError(f"MultipleChoice.items[{number}].{group}: must be a list of texts that are not empty")
+    if type(item["answer"]) is not int or not 0 <= item["answer"] < len(options):
         raise UsageError(f"MultipleChoice.items[{number}].answer = {item['answer']!r}: must be an index of the choices")
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from crossbar_sim.bridge.convert import find_layers, map_model
+from crossbar_sim.bridge.convert import map_model
 from crossbar_sim.bridge.hf import tokenizer_of
 from crossbar_sim.bridge.rules import Rules
 from crossbar_sim.chip import Chip
@@ -199,8 +199,8 @@ def _distinct(values: list[Any], what: str) -> list[Any]:
 
 def _manifest(model: nn.Module, scenarios: list[Scenario], metrics: list[AbstractMetric]) -> dict[str, Any]:
     fingerprint = hashlib.blake2b(digest_size=16)
-    for name, layer in find_layers(model).items():
-        fingerprint.update(f"{name} {weights_fingerprint(layer.weight)}".encode())
+    for name, tensor in model.state_dict().items():
+        fingerprint.update(f"{name} {weights_fingerprint(tensor)}".encode())
     parts: dict[str, Any] = {"model": fingerprint.hexdigest()}
     parts.update({f"chip {scenario.name!r}": scenario.identity() for scenario in scenarios})
     parts.update({f"metric {metric.name!r}": metric.identity() for metric in metrics})

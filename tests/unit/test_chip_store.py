@@ -221,7 +221,7 @@ def fail_at_yaml(monkeypatch):
 
 
 def fail_at_numbers(monkeypatch):
-    monkeypatch.setattr(store, "save_file", no_space)
+    monkeypatch.setattr(Path, "write_bytes", no_space)
 
 
 def fail_at_move(number):
