@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -140,6 +141,9 @@ def explain(
 
 def main() -> None:
     """Run the command line; an error on purpose is one line and exit code 2."""
+    # before torch starts its threads: those that spin while they wait take the cores of whatever runs beside them, and
+    # one busy neighbour then slows a forward several times; a choice of the user's own stands
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except CrossbarError as error:
