@@ -69,7 +69,9 @@ class Chip:
         if kind not in ("global", None):
             raise UsageError(f"kind = {kind!r}: must be 'global' or None")
         chosen = None if kind is None else GlobalDriftCompensation(probe_vectors=probe_vectors)
-        self._each(lambda programmed: programmed.choose_compensation(chosen), "compensating drift", "compensate")
+        self._each(
+            lambda programmed: programmed.choose_compensation(chosen, self.time_s), "compensating drift", "compensate"
+        )
 
     def reset_reads(self) -> None:
         """Number reads from zero again: the same inputs in the same order then meet the same per-read noise."""

@@ -64,10 +64,10 @@ class ProgrammedMatrix:
             with self._on_cpu():
                 self.matrix.drift_factor = self.reference.factors(self.matrix)
 
-    def choose_compensation(self, compensation: GlobalDriftCompensation | None) -> None:
-        """Use another compensation from now on; its reference read is taken on the state at time 0."""
+    def choose_compensation(self, compensation: GlobalDriftCompensation | None, t_s: float) -> None:
+        """Use another compensation, with its reference read on the state at time 0, and go to time `t_s`."""
         self.check_fresh(resuming=True)
-        t_s, self.compensation = self.matrix.time_s, compensation
+        self.compensation = compensation
         if compensation is not None:
             self.matrix.age(self.weight, 0.0)
         self.reference = self._reference_read()
@@ -77,7 +77,7 @@ class ProgrammedMatrix:
         """Go to a stored state: its time, read number and drift factors as they were measured then."""
         compensation = None if probe_vectors is None else GlobalDriftCompensation(probe_vectors=probe_vectors)
         if compensation != self.compensation:
-            self.choose_compensation(compensation)
+            self.choose_compensation(compensation, t_s)
         self.matrix.age(self.weight, t_s)
         self.matrix.drift_factor = drift_factor.to(self.matrix.device)
         self.matrix.reads = reads

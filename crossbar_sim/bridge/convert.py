@@ -70,9 +70,9 @@ def map_model(
         hint = f"; did you mean ChipSpec.preset({chip!r})?" if isinstance(chip, str) else ""
         raise UsageError(f"chip = {chip!r}: must be a ChipSpec{hint}")
     checked_backend(backend)
-    if "chip" in dict(model.named_children()):
-        raise UsageError("chip: a part of the model has this name, which the Chip of a mapped model needs")
     layers = find_layers(model)
+    if hasattr(model, "chip"):
+        raise UsageError("chip: the model has an attribute of this name, which the Chip of a mapped model needs")
     plan = plan_layers(layers, assign_chips(layers, chip, rules))
     for name in plan.layers:
         _check_finite(name, layers[name].weight.detach())
@@ -125,6 +125,8 @@ def plan_layers(layers: dict[str, _Layer], chips: dict[str, ChipSpec | None]) ->
     mapped = {name: spec for name, spec in chips.items() if spec is not None}
     if not mapped:
         raise UsageError("rules: every linear layer is digital, so nothing would run on the chip")
+    for name in mapped:
+        _check_weight(name, layers[name].module)
     return ModelPlan(
         {name: (spec, TilePlan.of(*layers[name].shape, spec.tile)) for name, spec in mapped.items()},
         digital=tuple(name for name, spec in chips.items() if spec is None),
@@ -156,7 +158,6 @@ def find_layers(model: nn.Module) -> dict[str, _Layer]:
             text = f"{name}: nn.MultiheadAttention uses this weight without calling the layer, so it stays digital"
             warnings.warn(text, InertOptionWarning, stacklevel=3)
             continue
-        _check_weight(name, module)
         layers[name or "(root)"] = _Layer(module, transposed)
     if not layers:
         raise UsageError(f"{type(model).__name__}: has no linear layer (nn.Linear or Conv1D), so nothing can be mapped")

@@ -36,9 +36,10 @@ class Scenario:
     calibration_data: Sequence[Any] | None = None
 
     def identity(self) -> dict[str, Any]:
-        rules = {
-            str(key): rule if isinstance(rule, str) else rule.to_dict() for key, rule in (self.rules or {}).items()
-        }
+        rules = [  # in their order, which decides where several fit
+            [repr(key), rule.to_dict() if isinstance(rule, ChipSpec) else rule]
+            for key, rule in (self.rules or {}).items()
+        ]
         return {"chip": self.chip.to_dict(), "rules": rules, "calibration": _data_digest(self.calibration_data)}
 
 
@@ -212,7 +213,9 @@ def _data_digest(data: Sequence[Any] | None) -> str | None:
         return None
     digest = hashlib.blake2b(digest_size=16)
     for batch in [data] if isinstance(data, torch.Tensor) else data:
-        parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else [batch]
-        for part in parts:
-            digest.update(part.cpu().numpy().tobytes() if isinstance(part, torch.Tensor) else repr(part).encode())
+        parts = batch if isinstance(batch, tuple | list) else [batch]
+        for key, part in batch.items() if isinstance(batch, Mapping) else enumerate(parts):
+            value = weights_fingerprint(part) if isinstance(part, torch.Tensor) else repr(part)
+            digest.update(f"{key} {value}\n".encode())
+        digest.update(b"\n")
     return digest.hexdigest()

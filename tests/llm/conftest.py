@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that would reach out fails at once instead of waiting
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # ahead of torch: a busy neighbour costs its share and no more
 
 import importlib.util
 from pathlib import Path

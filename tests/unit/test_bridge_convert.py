@@ -35,6 +35,15 @@ class HasChip(nn.Module):
         return self.chip(x)
 
 
+class HasChipAttribute(HasChip):
+    def __init__(self):
+        nn.Module.__init__(self)
+        self.linear, self.chip = nn.Linear(8, 4), 3.0
+
+    def forward(self, x):
+        return self.linear(x) * self.chip
+
+
 class ByKeyword(nn.Module):
     def __init__(self):
         super().__init__()
@@ -178,11 +187,14 @@ def test_layers_that_share_a_weight_are_two_matrices():
     assert_equal_digital(cs.map_model(model, IDEAL), model, X)
 
 
-def test_module_named_chip_is_refused_before_anything_changes():
-    model = HasChip()
-    with pytest.raises(cs.UsageError, match="chip"):
+@pytest.mark.parametrize("kind", [HasChip, HasChipAttribute])
+def test_a_model_that_has_a_chip_of_its_own_is_refused_before_anything_changes(kind):
+    model = kind()
+    before = model.chip
+    with pytest.raises(cs.UsageError, match=r"^chip: "):
         cs.map_model(model, IDEAL, inplace=True)
-    assert type(model.chip) is nn.Linear
+    assert model.chip is before
+    assert not any("AnalogLinear" in type(part).__name__ for part in model.modules())
 
 
 def test_layer_called_by_keyword():
@@ -226,6 +238,13 @@ def test_layer_that_does_more_than_its_weight_is_refused_or_right(change):
             return
         assert list(mapped.state_dict()) == keys
         torch.testing.assert_close(mapped(X), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("change", [weight_norm, forward_hook, own_forward])
+def test_a_layer_that_stays_digital_may_do_anything(change):
+    model = tiny()
+    change(model)
+    assert_equal_digital(cs.map_model(model, IDEAL, rules={"0": "digital"}), model, X)
 
 
 def test_layer_without_shape_yet_is_refused():
@@ -337,12 +356,29 @@ def test_change_of_type_keeps_chip_and_time():
 
 @pytest.mark.parametrize("backend", ["numba", "torch"])
 def test_autocast_does_not_lower_the_precision_of_the_chip(backend):
-    mapped = cs.map_model(tiny(), PCM, backend=backend)
+    mapped = cs.map_model(tiny(), PCM.evolve(adc=None), backend=backend)
     with torch.no_grad():
         expected = mapped(X)
         mapped.chip.reset_reads()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert torch.equal(mapped(X), expected)
+
+
+@pytest.mark.parametrize("made_in_it", [False, True])
+@pytest.mark.parametrize("backend", ["auto", "numba", "torch"])
+def test_inference_mode(made_in_it, backend):
+    """Tensors made in inference mode count no changes and know no gradients."""
+    expected = cs.map_model(tiny(), PCM)
+    expected.chip.set_time("1d")
+    with torch.inference_mode(made_in_it):
+        mapped = cs.map_model(tiny(), PCM, backend="auto" if made_in_it else backend)
+    with torch.inference_mode():
+        mapped.chip.set_time("1y")
+        mapped(X)
+    mapped.chip.set_time("1d")
+    mapped.chip.reset_reads()
+    with torch.no_grad():
+        torch.testing.assert_close(mapped(X), expected(X), rtol=1e-5, atol=1e-5)
 
 
 def test_plan_is_that_of_the_mapped_model():

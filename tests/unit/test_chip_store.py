@@ -82,10 +82,12 @@ def test_everything_comes_back(saved):
     assert str(loaded.chip.summary().plan) == str(mapped.chip.summary().plan)
 
 
+@pytest.mark.parametrize("of_the_spec", [True, False])
 @pytest.mark.parametrize("compensation", [None, "global"])
-def test_present_compensation_comes_back(tmp_path, compensation):
-    mapped = cs.map_model(model(), PCM if compensation is None else PCM.evolve(compensation=None))
-    mapped.chip.compensate(compensation)
+def test_present_compensation_comes_back(tmp_path, compensation, of_the_spec):
+    mapped = cs.map_model(model(), PCM if (compensation == "global") == of_the_spec else PCM.evolve(compensation=None))
+    if not of_the_spec:
+        mapped.chip.compensate(compensation)
     mapped.chip.set_time("1y")
     loaded = cs.load_chip(mapped.chip.save(tmp_path / "chip"), model())
     same_state(mapped, loaded)

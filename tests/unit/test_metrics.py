@@ -13,7 +13,7 @@ from torch import nn
 import crossbar_sim as cs
 from crossbar_sim.study.metrics import DigitalReference, token_windows
 
-LETTERS = "abcdefgh "
+LETTERS = "abcdefgh é"
 
 
 def tokenizer(text, **_):
@@ -27,7 +27,7 @@ class Bigram(nn.Module):
     def __init__(self, seed=0, spread=2.0):
         super().__init__()
         rng = np.random.default_rng(seed)
-        self.table = nn.Parameter(torch.from_numpy(rng.normal(size=(9, 9)) * spread).float())
+        self.table = nn.Parameter(torch.from_numpy(rng.normal(size=(len(LETTERS),) * 2) * spread).float())
         self.n_calls = 0
 
     def forward(self, input_ids, attention_mask=None, use_cache=None):
@@ -68,7 +68,9 @@ def test_text_metrics(window, max_windows):
 
 
 def test_a_uniform_model_is_as_perplexed_as_its_vocabulary():
-    assert cs.evaluate(Bigram(spread=0.0), [cs.Perplexity(TEXT, 14)], tokenizer) == {"perplexity": pytest.approx(9)}
+    assert cs.evaluate(Bigram(spread=0.0), [cs.Perplexity(TEXT, 14)], tokenizer) == {
+        "perplexity": pytest.approx(len(LETTERS))
+    }
 
 
 def test_a_model_that_rules_the_text_out():
@@ -179,6 +181,7 @@ MC = [
     {"type": "mc", "context": "abc", "choices": ["d", "efgh", "hh hh"], "answer": 0},
     {"type": "mc", "context": "h", "choices": ["a", "bcd"], "answer": 1},
     {"type": "mc", "context": "fed", "choices": ["cccccccc", "b", "a b"], "answer": 2},
+    {"type": "mc", "context": "é", "choices": ["éé", "ab", "ééé a"], "answer": 0},
 ]
 MC_CONTEXT = [
     {"type": "mc_context", "contexts": ["ab", "gh"], "continuation": "cde", "answer": 0},
@@ -196,7 +199,7 @@ def best(model, item, normalise):
     for context, choice in options:
         whole = context + " " + choice
         score = sum(model.log_p(whole[i - 1], whole[i]) for i in range(len(context), len(whole)))
-        scores.append(score / len(choice) if normalise else score)
+        scores.append(score / len(choice.encode()) if normalise else score)
     return scores.index(max(scores))
 
 
@@ -219,7 +222,9 @@ def test_multiple_choice_from_a_file(tmp_path):
     metrics = [cs.MultipleChoice(path), cs.MultipleChoice(str(path), normalise=True)]
     assert [metric.name for metric in metrics] == ["easy_acc", "easy_acc_norm"]
     found = cs.evaluate(Bigram(3), metrics, tokenizer)
-    assert list(found.values()) == [sum(best(Bigram(3), i, n) == i["answer"] for i in MC) / 3 for n in (False, True)]
+    assert list(found.values()) == [
+        sum(best(Bigram(3), i, n) == i["answer"] for i in MC) / len(MC) for n in (False, True)
+    ]
     assert cs.MultipleChoice(path, limit=2).load() == MC[:2]
     assert cs.MultipleChoice(path).identity() == cs.MultipleChoice(MC).identity()
 
@@ -305,7 +310,7 @@ class OneLayer(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.embedding, self.head = nn.Embedding(9, 16), nn.Linear(16, 9)
+        self.embedding, self.head = nn.Embedding(10, 16), nn.Linear(16, 10)
 
     def forward(self, input_ids, attention_mask=None, use_cache=None):
         return SimpleNamespace(logits=self.head(self.embedding(input_ids)))

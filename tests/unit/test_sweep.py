@@ -1,6 +1,7 @@
 """Sweeps: the table they give, and that neither order nor interruption changes it."""
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -360,6 +361,23 @@ def test_scenarios_bring_their_rules(tmp_path):
     assert list(dict.fromkeys(frame["chip"])) == ["all", "digital head"]
     kl = frame[frame["metric"] == "kl_to_digital"].groupby("chip")["value"].mean()
     assert kl["digital head"] < kl["all"]
+
+
+def test_what_a_scenario_is():
+    """Everything that changes its numbers: the order of rules, too, and how calibration data are cut."""
+    data = torch.arange(8)
+    scenarios = [
+        cs.Scenario("s", PCM, {"u*": HERMES, "*p": "digital"}),
+        cs.Scenario("s", PCM, {"*p": "digital", "u*": HERMES}),
+        cs.Scenario("s", PCM, {None: HERMES}),
+        cs.Scenario("s", PCM, {"None": HERMES}),
+        cs.Scenario("s", PCM, calibration_data=[data.view(2, 4)]),
+        cs.Scenario("s", PCM, calibration_data=[data.view(1, 8)]),
+        cs.Scenario("s", PCM, calibration_data=[{"a": data, "b": data}]),
+        cs.Scenario("s", PCM, calibration_data=[{"b": data, "c": data}]),
+    ]
+    identities = [json.dumps(scenario.identity(), sort_keys=True) for scenario in scenarios]
+    assert len(set(identities)) == len(scenarios)
 
 
 def test_single_arguments_need_no_list():
