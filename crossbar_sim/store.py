@@ -28,7 +28,7 @@ def weights_fingerprint(weight: torch.Tensor) -> str:
     """A hash of type, shape and values of a weight matrix."""
     array = weight.detach().cpu().contiguous()
     digest = hashlib.blake2b(f"{array.dtype} {tuple(array.shape)}".encode(), digest_size=16)
-    digest.update(array.view(torch.uint8).numpy().data)
+    digest.update(array.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

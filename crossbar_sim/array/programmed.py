@@ -75,9 +75,9 @@ class ProgrammedMatrix:
 
     def restore(self, t_s: float, reads: int, probe_vectors: int | None, drift_factor: torch.Tensor) -> None:
         """Go to a stored state: its time, read number and drift factors as they were measured then."""
-        compensation = None if probe_vectors is None else GlobalDriftCompensation(probe_vectors=probe_vectors)
-        if compensation != self.compensation:
-            self.choose_compensation(compensation, t_s)
+        if probe_vectors != (self.compensation.probe_vectors if self.compensation else None):
+            chosen = None if probe_vectors is None else GlobalDriftCompensation(probe_vectors=probe_vectors)
+            self.choose_compensation(chosen, t_s)
         self.matrix.age(self.weight, t_s)
         self.matrix.drift_factor = drift_factor.to(self.matrix.device)
         self.matrix.reads = reads

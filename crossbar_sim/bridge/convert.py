@@ -62,6 +62,8 @@ def map_model(
         backend           "numba" (CPU, no gradients), "torch" (any device, differentiable), or "auto": per call numba
                           where it can, torch where it must
         inplace           change `model` itself instead of a copy
+    Parameters are shared with `model`, so `.to(dtype)` of one changes the values of both; a change of weights through
+    `.data` cannot be noticed, any other is refused until `chip.reprogram()`.
     Raises UsageError for a model without linear layers, for bad weights, and for rules or options that cannot act.
     """
     if not isinstance(model, nn.Module):

@@ -148,6 +148,7 @@ class MultipleChoice(AbstractMetric):
                 raise StoreError(f"{path}, line {number}: is not JSON: {error}") from None
         return items
 
+    @torch.no_grad()
     def measure(self, model: nn.Module, tokenizer: Any) -> float:
         """Accuracy of `model` on the items."""
         hits = [_best_choice(model, tokenizer, item, self.normalise) == item["answer"] for item in self.load()]

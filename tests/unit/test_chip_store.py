@@ -282,3 +282,10 @@ def test_fingerprint_sees_type_shape_and_every_bit(dtype):
     others = [changed, weight.reshape(3, 2), weight.to(torch.float16), weight.t().contiguous()]
     assert store.weights_fingerprint(weight) == store.weights_fingerprint(weight.t().contiguous().t())
     assert store.weights_fingerprint(weight) not in {store.weights_fingerprint(other) for other in others}
+
+
+def test_fingerprint_of_a_single_number():
+    """As batch normalisation counts its batches."""
+    one, other = store.weights_fingerprint(torch.tensor(3)), store.weights_fingerprint(torch.tensor(4))
+    assert one != other
+    assert one != store.weights_fingerprint(torch.tensor([3]))
