@@ -218,10 +218,10 @@ def test_compensation_may_be_chosen_later_as_if_from_the_start():
     for programmed in (late, early):
         programmed.set_time(DAY)
     assert (late.matrix.drift_factor == 1).all()
-    late.choose_compensation(GlobalDriftCompensation(probe_vectors=8))
+    late.choose_compensation(GlobalDriftCompensation(probe_vectors=8), DAY)
     assert torch.equal(late.matrix.drift_factor, early.matrix.drift_factor)
     assert late.matrix.time_s == DAY
-    late.choose_compensation(None)
+    late.choose_compensation(None, DAY)
     assert (late.matrix.drift_factor == 1).all()
 
 
