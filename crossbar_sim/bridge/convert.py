@@ -79,7 +79,7 @@ def map_model(
     for name in plan.layers:
         _check_finite(name, layers[name].weight.detach())
     ranges = _find_ranges(model, layers, plan, calibration_data)
-    return map_layers(model, layers, chip, seed, rules, ranges, backend, inplace)
+    return map_layers(model, layers, chip, seed, plan, ranges, backend, inplace)
 
 
 def map_layers(
@@ -87,13 +87,12 @@ def map_layers(
     layers: dict[str, _Layer],
     chip: ChipSpec,
     seed: int,
-    rules: Rules | None,
+    plan: ModelPlan,
     ranges: dict[str, torch.Tensor],
     backend: str,
     inplace: bool,
 ) -> M:
     """map_model once everything is checked and the calibrated input ranges (per layer: one per row tile) are known."""
-    plan = plan_layers(layers, assign_chips(layers, chip, rules))
     matrices: dict[str, ProgrammedMatrix] = {}
     for name, spec, _ in track(list(plan), "programming"):
         layer = layers[name]

@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from torch import nn
 
-from crossbar_sim.bridge.convert import find_layers, map_layers
+from crossbar_sim.bridge.convert import find_layers, map_layers, plan_layers
+from crossbar_sim.bridge.rules import assign_chips
 from crossbar_sim.chip import Chip
 from crossbar_sim.spec import ChipSpec
 from crossbar_sim.store import read_chip, weights_fingerprint
@@ -39,7 +40,8 @@ def load_chip(path: str | Path, model: M, backend: str = "auto", inplace: bool =
     }
     rules.update(dict.fromkeys(data["digital"], "digital"))
     ranges = {name: numbers[key] for name in data["layers"] if (key := f"{name}|input_range") in numbers}
-    mapped = map_layers(model, layers, default, data["seed"], rules, ranges, backend, inplace)
+    plan = plan_layers(layers, assign_chips(layers, default, rules))
+    mapped = map_layers(model, layers, default, data["seed"], plan, ranges, backend, inplace)
     chip: Chip = mapped.chip  # type: ignore[assignment]
     for name, programmed in chip.matrices.items():
         entry = data["layers"][name]
