@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from crossbar_sim.kernels.conductance import DeviceTable, age_conductances, age_matrix, device_keys, device_table
+from crossbar_sim.kernels.random import random_key
 from crossbar_sim.kernels.threads import use_threads
 from crossbar_sim.mapping import TilePlan, full_scale_weights
 from crossbar_sim.spec import ChipSpec, StaticRange
@@ -23,6 +24,9 @@ class AnalogMatrix:
 
         effective[k]     (n_out, rows) relative effective weights (g+ - g-) / (g_max - g_min)
         variance[k]      (n_out, rows) their variance per read, bfloat16 beside float32 weights; None if there is none
+
+    are views of `effective_flat` and `variance_flat`, which hold the tiles one after the other, and
+
         w_max[k]         (n_out,)      weight that is mapped to g_max
         drift_factor[k]  (n_out,)      digital drift compensation
     """
@@ -35,8 +39,8 @@ class AnalogMatrix:
         self.plan = TilePlan.of(weight.shape[1], weight.shape[0], spec.tile)
         self.device = torch.device("cpu")
         self.dtype = torch.float32
-        self.effective: list[torch.Tensor] = []
-        self.variance: list[torch.Tensor] | None = None
+        self.effective_flat = torch.empty(0, dtype=self.dtype)
+        self.variance_flat: torch.Tensor | None = None
         self.input_range: torch.Tensor | None = None
         if spec.dac is not None and isinstance(spec.dac.range, StaticRange):
             self.input_range = torch.full((len(self.plan.rows),), spec.dac.range.value, dtype=torch.float64)
@@ -50,6 +54,7 @@ class AnalogMatrix:
         self.w_max = torch.from_numpy(w_max).to(self.device)
         self.drift_factor = torch.ones_like(self.w_max)
         self.reads = 0
+        self.read_key = np.array(random_key(self.seed, self.name, "read"), dtype=np.uint32)
         self.reset_counts()
         self.age(weight, 0.0)
 
@@ -60,26 +65,29 @@ class AnalogMatrix:
     def age(self, weight: torch.Tensor, t_s: float) -> None:
         """Compute the state `t_s` seconds after programming from the target `weight`; drift_factor is left alone."""
         table = self._table(t_s)
-        if not self.effective or self.effective[0].dtype != self.dtype:
-            self.effective = [self._empty(stop - start) for start, stop in self.plan.rows]
-            self.variance = None
-        if table.has_read and self.variance is None:
-            self.variance = [self._empty(part.shape[1], self.variance_dtype) for part in self.effective]
-        elif not table.has_read:
-            self.variance = None
+        size = self.plan.n_in * self.plan.n_out
+        if self.effective_flat.numel() != size or self.effective_flat.dtype != self.dtype:
+            self.effective_flat = torch.empty(size, dtype=self.dtype, device=self.device)
+            self.variance_flat = None
+        if not table.has_read:
+            self.variance_flat = None
+        elif self.variance_flat is None:
+            self.variance_flat = torch.empty(size, dtype=self.variance_dtype, device=self.device)
         source, w_max = self._numpy(weight), self.w_max.cpu().numpy()
         keys = device_keys(self.seed, self.name)
         use_threads(torch.get_num_threads())
+        effective = self.effective_flat.cpu()
+        variance = (
+            torch.empty((0, 0), dtype=self.variance_dtype) if self.variance_flat is None else self.variance_flat.cpu()
+        )
         for k, (start, stop) in enumerate(self.plan.rows):
-            effective = self.effective[k].cpu()
-            variance = (
-                torch.empty((0, 0), dtype=self.variance_dtype) if self.variance is None else self.variance[k].cpu()
-            )
-            age_matrix(source[:, start:stop], w_max[k], table, keys, start, effective.numpy(), stored(variance))
-            if self.device.type != "cpu":
-                self.effective[k].copy_(effective)
-                if self.variance is not None:
-                    self.variance[k].copy_(variance)
+            spread = variance if self.variance_flat is None else self._tiles(variance)[k]
+            part = source[:, start:stop]
+            age_matrix(part, w_max[k], table, keys, start, self._tiles(effective)[k].numpy(), stored(spread))
+        if self.device.type != "cpu":
+            self.effective_flat.copy_(effective)
+            if self.variance_flat is not None and variance is not None:
+                self.variance_flat.copy_(variance)
         self.time_s = t_s
 
     def conductances(self, weight: torch.Tensor, tile: tuple[int, int]) -> tuple[NDArray, NDArray]:
@@ -96,12 +104,22 @@ class AnalogMatrix:
     def to(self, device: torch.device) -> None:
         """Move the state to a torch device."""
         self.device = torch.device(device)
-        self.effective = [part.to(device) for part in self.effective]
-        if self.variance is not None:
-            self.variance = [part.to(device) for part in self.variance]
+        self.effective_flat = self.effective_flat.to(device)
+        if self.variance_flat is not None:
+            self.variance_flat = self.variance_flat.to(device)
         self.w_max, self.drift_factor = self.w_max.to(device), self.drift_factor.to(device)
         if self.input_range is not None:
             self.input_range = self.input_range.to(device)
+
+    @property
+    def effective(self) -> list[torch.Tensor]:
+        """Relative effective weights of each row of tiles, (n_out, rows)."""
+        return self._tiles(self.effective_flat)
+
+    @property
+    def variance(self) -> list[torch.Tensor] | None:
+        """Their variance per read; None if there is none."""
+        return None if self.variance_flat is None else self._tiles(self.variance_flat)
 
     @property
     def gain(self) -> torch.Tensor:
@@ -116,7 +134,7 @@ class AnalogMatrix:
     @property
     def is_noisy(self) -> bool:
         """Whether a read draws random numbers."""
-        return self.variance is not None or self.output_noise > 0
+        return self.variance_flat is not None or self.output_noise > 0
 
     @property
     def dac_levels(self) -> int:
@@ -146,7 +164,8 @@ class AnalogMatrix:
     @property
     def n_bytes(self) -> int:
         """Memory of the state."""
-        parts = [*self.effective, *(self.variance or []), self.w_max, self.drift_factor]
+        parts = [self.effective_flat, self.w_max, self.drift_factor]
+        parts += [] if self.variance_flat is None else [self.variance_flat]
         return sum(part.numel() * part.element_size() for part in parts)
 
     def _table(self, t_s: float) -> DeviceTable:
@@ -157,8 +176,9 @@ class AnalogMatrix:
             curves = curves._replace(frozen_abs_uS=zero, frozen_rel=zero, read_abs_uS=zero, read_rel=zero)
         return device_table(curves, device.g_min_uS, device.g_max_uS, self.spec.encoding.pair == "two_sided")
 
-    def _empty(self, n_rows: int, dtype: torch.dtype | None = None) -> torch.Tensor:
-        return torch.empty((self.plan.n_out, n_rows), dtype=dtype or self.dtype, device=self.device)
+    def _tiles(self, flat: torch.Tensor) -> list[torch.Tensor]:
+        n_out = self.plan.n_out
+        return [flat[n_out * start : n_out * stop].view(n_out, stop - start) for start, stop in self.plan.rows]
 
     def _numpy(self, weight: torch.Tensor) -> NDArray:
         return weight.detach().to("cpu", self.dtype).contiguous().numpy()

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from crossbar_sim.array.matrix import AnalogMatrix, stored
-from crossbar_sim.kernels.mvm import GROUP, quantise_inputs, read_columns, sum_few
+from crossbar_sim.kernels.mvm import GROUP, quantise_inputs, read_columns, read_few, read_keys
 from crossbar_sim.kernels.random import random_key
 from crossbar_sim.kernels.threads import use_threads
 
 _BLOCK_ELEMENTS = 1 << 19  # column sums of one block, 2 MB in float32, stay in a core's second-level cache
-_FEW_VECTORS = 4  # up to here the columns are summed by our own kernel
+_FEW_VECTORS = 4  # up to here a read is one kernel of our own
+_SERIAL_PRODUCTS = 100_000
+
+
+@cache
+def has_bf16_products() -> bool:
+    """Whether this processor multiplies bfloat16 matrices faster than float32 ones, as far as torch can tell."""
+    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
 class _Workspace(threading.local):
@@ -35,11 +44,6 @@ class _Workspace(threading.local):
 _workspace = _Workspace()
 
 
-def read_key(matrix: AnalogMatrix, read: int, row_tile: int, purpose: str = "read") -> NDArray[np.uint32]:
-    """Key of all normals of one read of one row tile; vector and column are the counter."""
-    return np.array(random_key(matrix.seed, matrix.name, purpose, read, row_tile), dtype=np.uint32)
-
-
 def block_columns(n_vectors: int) -> int:
     """Columns that are summed, converted and added together while they are in cache; a multiple of GROUP."""
     return max(GROUP, _BLOCK_ELEMENTS // max(1, n_vectors) // GROUP * GROUP)
@@ -50,10 +54,12 @@ def read_numba(matrix: AnalogMatrix, x: torch.Tensor, bias: torch.Tensor | None,
     """y (T, n_out) = bias + the digital outputs of all tiles for x (T, n_in); both in the matrix' float type."""
     y = torch.empty((x.shape[0], matrix.plan.n_out), dtype=matrix.dtype)
     offset = torch.zeros(matrix.plan.n_out, dtype=matrix.dtype) if bias is None else bias.detach().to(matrix.dtype)
-    use_threads(torch.get_num_threads())
-    codes, squares, full_scale = _convert_inputs(matrix, x)
-    keys = [read_key(matrix, read, k) for k in range(len(matrix.plan.rows))]
-    matrix.n_saturated += _convert_columns(matrix, codes, squares, full_scale, offset, keys, y)
+    few = x.shape[0] <= _FEW_VECTORS
+    use_threads(1 if few else torch.get_num_threads())
+    codes, squares, full_scale = _convert_inputs(matrix, x, with_squares=not few)
+    keys = read_keys(matrix.read_key, read, len(matrix.plan.rows))
+    convert = _convert_few if few else _convert_many
+    matrix.n_saturated += convert(matrix, codes, squares, full_scale, offset, keys, y)
     matrix.n_inputs += x.numel()
     matrix.n_outputs += y.numel() * len(matrix.plan.rows)
     return y
@@ -77,19 +83,19 @@ def read_tiles(
         for c, (start, stop) in enumerate(matrix.plan.cols):
             outputs = torch.empty((n_probes, stop - start), dtype=matrix.dtype)
             one, zero = torch.ones(stop - start, dtype=matrix.dtype), torch.zeros(stop - start, dtype=matrix.dtype)
-            key = read_key(matrix, 0, k, f"{purpose}, column {c}")
+            key = np.array(random_key(matrix.seed, matrix.name, f"{purpose}, column {c}", 0, k), dtype=np.uint32)
             sums, variances = _sum_columns(matrix, drive, squares, k, start, stop)
             _convert(matrix, sums, variances, full_scale, one, zero, key, 0, True, outputs)
             yield (k, c), outputs
 
 
-def _convert_columns(
+def _convert_many(
     matrix: AnalogMatrix,
     codes: torch.Tensor,
     squares: torch.Tensor,
     full_scale: torch.Tensor,
     offset: torch.Tensor,
-    keys: list[NDArray[np.uint32]],
+    keys: NDArray[np.uint32],
     y: torch.Tensor,
 ) -> int:
     """Sum and convert all columns block by block and add them up over row tiles; the number of saturated outputs."""
@@ -102,6 +108,38 @@ def _convert_columns(
             sums, variances = _sum_columns(matrix, codes, squares, k, start, stop)
             factor = gain[k, start:stop]
             saturated += _convert(matrix, sums, variances, full_scale[k], factor, offset, key, start, k == 0, y)
+    return saturated
+
+
+def _convert_few(
+    matrix: AnalogMatrix,
+    codes: torch.Tensor,
+    squares: torch.Tensor,
+    full_scale: torch.Tensor,
+    offset: torch.Tensor,
+    keys: NDArray[np.uint32],
+    y: torch.Tensor,
+) -> int:
+    """What `_convert_many` does, for a few vectors; without `squares`."""
+    # below that, waking a second thread takes longer than its share of the work
+    use_threads(torch.get_num_threads() if codes.shape[0] * matrix.effective_flat.numel() > _SERIAL_PRODUCTS else 1)
+    variance = squares.flatten() if matrix.variance_flat is None else matrix.variance_flat
+    saturated: int = read_few(
+        codes.numpy(),
+        _stops(matrix),
+        matrix.effective_flat.numpy(),
+        stored(variance),
+        1.0 / (matrix.dac_levels or 1),
+        matrix.output_noise**2,
+        matrix.is_noisy,
+        matrix.adc_step,
+        matrix.adc_levels,
+        full_scale.numpy(),
+        matrix.gain.numpy(),
+        offset.numpy(),
+        keys,
+        y.numpy(),
+    )
     return saturated
 
 
@@ -136,28 +174,41 @@ def _convert(
     return saturated
 
 
-def _convert_inputs(matrix: AnalogMatrix, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """DAC: codes (T, n_in), their squares where variances are needed, and full scales (row tiles, T)."""
+def _convert_inputs(
+    matrix: AnalogMatrix, x: torch.Tensor, with_squares: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """DAC: codes (T, n_in), their squares where asked for and variances are needed, and full scales (row tiles, T)."""
     n_tiles = len(matrix.plan.rows)
     if matrix.spec.dac is None:
-        return x, _squares(matrix, x), torch.ones((n_tiles, x.shape[0]), dtype=matrix.dtype)
+        squares = _squares(matrix, x) if with_squares else _no_squares(matrix)
+        return x, squares, torch.ones((n_tiles, x.shape[0]), dtype=matrix.dtype)
     codes = _workspace.take("codes", (x.shape[0], x.shape[1]), matrix.dtype)
-    squares = torch.empty((0, 0), dtype=matrix.variance_dtype)
-    if matrix.variance is not None:
-        squares = _workspace.take("squares", (x.shape[0], x.shape[1]), matrix.variance_dtype)
+    squares = _no_squares(matrix)
+    if with_squares and matrix.variance_flat is not None:
+        squares = _workspace.take("squares", (x.shape[0], x.shape[1]), _product_dtype(matrix))
     full_scale = torch.empty((n_tiles, x.shape[0]), dtype=matrix.dtype)
     ranges = torch.empty(0, dtype=matrix.dtype) if matrix.input_range is None else matrix.input_range.to(matrix.dtype)
-    stops = np.array([stop for _, stop in matrix.plan.rows])
     matrix.n_clipped += quantise_inputs(
-        x.numpy(), stops, ranges.numpy(), matrix.dac_levels, codes.numpy(), stored(squares), full_scale.numpy()
+        x.numpy(), _stops(matrix), ranges.numpy(), matrix.dac_levels, codes.numpy(), stored(squares), full_scale.numpy()
     )
     return codes, squares, full_scale
 
 
+def _stops(matrix: AnalogMatrix) -> NDArray[np.int64]:
+    return np.array([stop for _, stop in matrix.plan.rows])
+
+
 def _squares(matrix: AnalogMatrix, drive: torch.Tensor) -> torch.Tensor:
-    if matrix.variance is None:
-        return torch.empty((0, 0), dtype=matrix.variance_dtype)
-    return drive.square().to(matrix.variance_dtype)
+    return _no_squares(matrix) if matrix.variance_flat is None else drive.square().to(_product_dtype(matrix))
+
+
+def _no_squares(matrix: AnalogMatrix) -> torch.Tensor:
+    return torch.empty((0, 0), dtype=_product_dtype(matrix))
+
+
+def _product_dtype(matrix: AnalogMatrix) -> torch.dtype:
+    """Type of the variance product: that of the stored variances where the processor multiplies it fast."""
+    return matrix.variance_dtype if has_bf16_products() else matrix.dtype
 
 
 def _sum_columns(
@@ -165,18 +216,15 @@ def _sum_columns(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Column sums and their variances (T, stop - start) of one row of tiles, in DAC codes."""
     row_start, row_stop = matrix.plan.rows[k]
-    n_vectors = drive.shape[0]
-    effective = matrix.effective[k][start:stop]
-    variance = variances = torch.empty((0, 0), dtype=matrix.variance_dtype)
-    sums = _workspace.take("sums", (n_vectors, stop - start), matrix.dtype)
-    if matrix.variance is not None:
-        variance = matrix.variance[k][start:stop]
-        variances = _workspace.take("variances", (n_vectors, stop - start), matrix.variance_dtype)
-    part = drive[:, row_start:row_stop]
-    if n_vectors <= _FEW_VECTORS:
-        sum_few(part.numpy(), effective.numpy(), stored(variance), sums.numpy(), stored(variances))
-        return sums, variances
-    torch.mm(part, effective.t(), out=sums)
-    if matrix.variance is not None:
-        torch.mm(squares[:, row_start:row_stop], variance.t(), out=variances)
+    shape = (drive.shape[0], stop - start)
+    sums = _workspace.take("sums", shape, matrix.dtype)
+    torch.mm(drive[:, row_start:row_stop], matrix.effective[k][start:stop].t(), out=sums)
+    if matrix.variance is None:
+        return sums, _no_squares(matrix)
+    dtype = _product_dtype(matrix)
+    variance = matrix.variance[k][start:stop]
+    if variance.dtype != dtype:
+        variance = _workspace.take("variance", (stop - start, row_stop - row_start), dtype).copy_(variance)
+    variances = _workspace.take("variances", shape, dtype)
+    torch.mm(squares[:, row_start:row_stop], variance.t(), out=variances)
     return sums, variances

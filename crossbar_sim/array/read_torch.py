@@ -10,7 +10,7 @@ import torch
 
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.random_torch import read_normals
-from crossbar_sim.kernels.random import random_key
+from crossbar_sim.kernels.mvm import read_keys
 
 
 def read_torch(
@@ -69,7 +69,7 @@ def _noise(matrix: AnalogMatrix, codes: torch.Tensor, k: int, read: int) -> torc
     variance = torch.full((), matrix.output_noise**2, dtype=matrix.dtype, device=codes.device)
     if matrix.variance is not None:
         variance = variance + codes.square() @ matrix.variance[k].to(matrix.dtype).t()
-    key0, key1 = random_key(matrix.seed, matrix.name, "read", read, k)
+    key0, key1 = read_keys(matrix.read_key, read, k + 1)[k]
     z = read_normals((int(key0), int(key1)), codes.shape[0], matrix.plan.n_out, codes.device)
     smallest = torch.finfo(matrix.dtype).tiny  # keeps the gradient of the square root finite
     return torch.sqrt(torch.clamp(variance, min=smallest)) * z.to(matrix.dtype)

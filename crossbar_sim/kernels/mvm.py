@@ -9,11 +9,23 @@ import numpy as np
 from numba import njit, prange
 
 from crossbar_sim.kernels.bits import from_stored, largest_magnitude, to_stored
-from crossbar_sim.kernels.random import fill_normals, i32, u32
+from crossbar_sim.kernels.random import fill_normals, i32, threefry, u32
 
 GROUP = 256
 """Columns that share a run of random counters: column GROUP q + l, l < GROUP/2, takes the first normal of counter
 GROUP/2 q + l, and column GROUP q + GROUP/2 + l its second."""
+
+_LANES = 16
+"""Columns that a thread takes at a time from each half of a group when few vectors are read."""
+
+
+@njit(cache=True)
+def read_keys(key, read, n_tiles):
+    """(n_tiles, 2): key of the normals of read number `read` on each row tile; vector and column are the counter."""
+    keys = np.empty((n_tiles, 2), np.uint32)
+    for k in range(n_tiles):
+        keys[k] = threefry(key[0], key[1], u32(read), u32(k))
+    return keys
 
 
 @njit(parallel=True, cache=True)
@@ -27,37 +39,45 @@ def quantise_inputs(x, stops, static_range, levels, codes, squares, full_scale):
     Returns    number of inputs beyond their range
     Source     uniform symmetric quantiser, e.g. M. J. Rasch et al. (2023), DOI 10.1038/s41467-023-40770-4
     """
+    clipped = 0
+    for t in prange(x.shape[0]):
+        clipped += _quantise_vector(x[t], stops, static_range, levels, codes[t], full_scale[:, t])
+        if squares.shape[0] > 0:
+            for i in range(x.shape[1]):
+                squares[t, i] = to_stored(squares, codes[t, i] * codes[t, i])
+    return clipped
+
+
+@njit
+def _quantise_vector(x, stops, static_range, levels, codes, full_scale):
     dtype = x.dtype.type
     zero = dtype(0)
     limit = dtype(levels) if levels > 0 else dtype(1)
     clipped = 0
-    for t in prange(x.shape[0]):
-        start = 0
-        for k in range(stops.shape[0]):
-            stop = stops[k]
-            if static_range.shape[0] > 0:
-                largest = static_range[k]
-                beyond = i32(0)
-                for i in range(start, stop):
-                    beyond = i32(beyond + (i32(1) if abs(x[t, i]) > largest else i32(0)))
-                clipped += beyond
-            else:
-                largest = largest_magnitude(x[t, start:stop])
-            step = largest / limit
-            full_scale[k, t] = largest
-            if step == zero:  # an all-zero vector, or one below the smallest number that has a step
-                full_scale[k, t] = zero
-                codes[t, start:stop] = zero
-            elif levels > 0:
-                for i in range(start, stop):
-                    codes[t, i] = min(max(np.rint(x[t, i] / step), -limit), limit)
-            else:
-                for i in range(start, stop):
-                    codes[t, i] = min(max(x[t, i] / step, -limit), limit)
-            start = stop
-        if squares.shape[0] > 0:
-            for i in range(x.shape[1]):
-                squares[t, i] = to_stored(squares, codes[t, i] * codes[t, i])
+    start = 0
+    for k in range(stops.shape[0]):
+        stop = stops[k]
+        part, out = x[start:stop], codes[start:stop]
+        if static_range.shape[0] > 0:
+            largest = static_range[k]
+            beyond = i32(0)
+            for i in range(part.shape[0]):
+                beyond = i32(beyond + (i32(1) if abs(part[i]) > largest else i32(0)))
+            clipped += beyond
+        else:
+            largest = largest_magnitude(part)
+        step = largest / limit
+        full_scale[k] = largest
+        if step == zero:  # an all-zero vector, or one below the smallest number that has a step
+            full_scale[k] = zero
+            out[:] = zero
+        elif levels > 0:
+            for i in range(part.shape[0]):
+                out[i] = min(max(np.rint(part[i] / step), -limit), limit)
+        else:
+            for i in range(part.shape[0]):
+                out[i] = min(max(part[i] / step, -limit), limit)
+        start = stop
     return clipped
 
 
@@ -92,72 +112,146 @@ def read_columns(
 def _read_vector(
     sums, variances, per_level, noise_variance, noisy, step, levels, full_scale, gain, bias, key, t, first_col, first, y
 ):
-    dtype = sums.dtype.type
     half = GROUP // 2
-    n_cols = sums.shape[0]
+    v = np.empty(GROUP, sums.dtype)
+    spread = np.empty(GROUP, sums.dtype)
+    normals = np.empty(GROUP, np.float32)
+    over = i32(0)
+    for start in range(0, sums.shape[0], GROUP):
+        stop = min(start + GROUP, sums.shape[0])
+        n = stop - start
+        # slices, because an index that is a sum is checked for its sign, which stops vectorisation
+        part = sums[start:stop]
+        for j in range(n):
+            v[j] = part[j]
+        if noisy:
+            fill_normals(key[0], key[1], u32((first_col + start) // 2), u32(t), normals[:half], normals[half:])
+            if variances.shape[0] > 0:
+                part = variances[0, start:stop]
+                for j in range(n):
+                    spread[j] = from_stored(variances, part[j])
+        over = i32(
+            over
+            + _convert(
+                v[:n], spread[:n], variances.shape[0] > 0, normals, per_level, noise_variance, noisy, step, levels,
+                full_scale, gain[start:stop], bias[first_col + start : first_col + stop], first,
+                y[first_col + start : first_col + stop],
+            )
+        )  # fmt: skip
+    return over
+
+
+@njit
+def _convert(
+    v,
+    variances,
+    has_variances,
+    z,
+    per_level,
+    noise_variance,
+    noisy,
+    step,
+    levels,
+    full_scale,
+    gain,
+    bias,
+    first,
+    y,
+):
+    """The equation of `read_columns` for a run of columns whose sums are `v`, which is overwritten."""
+    dtype = v.dtype.type
+    n = v.shape[0]
     level = dtype(levels)
     per_code = dtype(per_level / step)  # from sums to codes
     noise = dtype(noise_variance / (step * step))
     scale = full_scale * dtype(step)
-    v = np.empty(GROUP, sums.dtype)
-    normals = np.empty(GROUP, np.float32)
     over = i32(0)
-    for start in range(0, n_cols, GROUP):
-        n = min(GROUP, n_cols - start)
-        # slices, because an index that is a sum is checked for its sign, which stops vectorisation
-        part, factor = sums[start : start + n], gain[start : start + n]
-        out, offset = y[first_col + start : first_col + start + n], bias[first_col + start : first_col + start + n]
+    for j in range(n):
+        v[j] = v[j] * per_code
+    if noisy and has_variances:
         for j in range(n):
-            v[j] = part[j] * per_code
-        if noisy:
-            counter = u32((first_col + start) // 2)
-            fill_normals(key[0], key[1], counter, u32(t), normals[:half], normals[half:])
-            if variances.shape[0] > 0:
-                spread = variances[0, start : start + n]
-                for j in range(n):
-                    variance = from_stored(variances, spread[j]) * (per_code * per_code) + noise
-                    v[j] += np.sqrt(max(variance, dtype(0))) * normals[j]
-            else:
-                sigma = np.sqrt(noise)
-                for j in range(n):
-                    v[j] += sigma * normals[j]
-        if levels > 0:
-            for j in range(n):
-                code = np.rint(v[j])
-                over = i32(over + (i32(1) if abs(code) > level else i32(0)))  # stays 32 bit: vectorised
-                v[j] = min(max(code, -level), level)
-        if first:
-            for j in range(n):
-                out[j] = offset[j] + v[j] * scale * factor[j]
-        else:
-            for j in range(n):
-                out[j] += v[j] * scale * factor[j]
+            variance = variances[j] * (per_code * per_code) + noise
+            v[j] += np.sqrt(max(variance, dtype(0))) * z[j]
+    elif noisy:
+        sigma = np.sqrt(noise)
+        for j in range(n):
+            v[j] += sigma * z[j]
+    if levels > 0:
+        for j in range(n):
+            code = np.rint(v[j])
+            over = i32(over + (i32(1) if abs(code) > level else i32(0)))  # stays 32 bit: vectorised
+            v[j] = min(max(code, -level), level)
+    if first:
+        for j in range(n):
+            y[j] = bias[j] + v[j] * scale * gain[j]
+    else:
+        for j in range(n):
+            y[j] += v[j] * scale * gain[j]
     return over
 
 
-@njit(parallel=True, cache=True, fastmath={"reassoc", "nsz"})
-def sum_few(drive, effective, variance, sums, variances):
-    """Column sums of a few vectors and, unless `variance` is (0, 0), their variances.
+@njit(fastmath={"reassoc", "nsz"})
+def _dot(weights, x):
+    total = x.dtype.type(0)
+    for i in range(x.shape[0]):
+        total += weights[i] * x[i]
+    return total
 
-    Equation   sums = drive @ effective^T, variances = drive^2 @ variance^T
-    Arguments  drive (T, K); effective, variance (C, K); sums, variances (T, C) out; variances as stored
-    For a handful of vectors the work is reading the matrices once; a library's bfloat16 product repacks them first.
+
+@njit(fastmath={"reassoc", "nsz"})
+def _dot_squares(variances, x):
+    total = x.dtype.type(0)
+    for i in range(x.shape[0]):
+        total += from_stored(variances, variances[i]) * (x[i] * x[i])
+    return total
+
+
+@njit(parallel=True, cache=True)
+def read_few(
+    codes, stops, effective, variance, per_level, noise_variance, noisy, step, levels, full_scale, gain, bias, keys, y
+):
+    """Column sums and `read_columns` of a few vectors on all row tiles, in one pass over the matrix.
+
+    For a handful of vectors the work is reading the matrix once, and handing threads from step to step costs more than
+    the steps.
+
+    Arguments  codes (T, K); stops (n_tiles,) end of each row tile; effective, variance: the tiles' (N, rows) one after
+               the other, flat, `variance` as stored or empty; full_scale (n_tiles, T); gain (n_tiles, N);
+               keys (n_tiles, 2); y (T, N) out; the rest as in `read_columns`
+    Returns    number of saturated outputs
     """
-    n_vectors, n = drive.shape
-    zero = drive.dtype.type(0)
-    for col in prange(effective.shape[0]):
-        row = effective[col]
+    half = GROUP // 2
+    n_vectors, n_cols = y.shape
+    has_variance = variance.shape[0] > 0
+    # a lane is a column of the first half of a group and, where there is one, its partner of the second half
+    n_lanes = n_cols // GROUP * half + min(n_cols % GROUP, half)
+    saturated = 0
+    for chunk in prange((n_lanes + _LANES - 1) // _LANES):
+        lane = chunk * _LANES
+        n = min(_LANES, n_lanes - lane)
+        col = lane // half * GROUP + lane % half
+        normals = np.empty((2, _LANES), np.float32)
+        v, spread = np.empty(_LANES, codes.dtype), np.empty(_LANES, codes.dtype)
         for t in range(n_vectors):
-            x = drive[t]
-            total = zero
-            for i in range(n):
-                total += row[i] * x[i]
-            sums[t, col] = total
-        if variance.shape[0] > 0:
-            spread = variance[col]
-            for t in range(n_vectors):
-                x = drive[t]
-                total = zero
-                for i in range(n):
-                    total += from_stored(variance, spread[i]) * (x[i] * x[i])
-                variances[t, col] = to_stored(variances, total)
+            start = 0
+            for k in range(stops.shape[0]):
+                stop = stops[k]
+                drive = codes[t, start:stop]
+                if noisy:
+                    fill_normals(keys[k, 0], keys[k, 1], u32(lane), u32(t), normals[0, :n], normals[1, :n])
+                for side in range(2):
+                    first_col = col + side * half
+                    last_col = min(first_col + n, n_cols)
+                    for c in range(first_col, last_col):
+                        at = start * n_cols + c * (stop - start)
+                        v[c - first_col] = _dot(effective[at : at + stop - start], drive)
+                        if has_variance:
+                            spread[c - first_col] = _dot_squares(variance[at : at + stop - start], drive)
+                    width = max(last_col - first_col, 0)
+                    saturated += _convert(
+                        v[:width], spread[:width], has_variance, normals[side], per_level, noise_variance, noisy, step,
+                        levels, full_scale[k, t], gain[k, first_col:last_col], bias[first_col:last_col], k == 0,
+                        y[t, first_col:last_col],
+                    )  # fmt: skip
+                start = stop
+    return saturated

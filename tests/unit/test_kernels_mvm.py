@@ -6,7 +6,7 @@ import torch
 
 from crossbar_sim.array.matrix import stored
 from crossbar_sim.kernels import reference
-from crossbar_sim.kernels.mvm import GROUP, quantise_inputs, read_columns, sum_few
+from crossbar_sim.kernels.mvm import GROUP, quantise_inputs, read_columns, read_few, read_keys
 from crossbar_sim.kernels.random import random_key
 
 STOPS = np.array([288, 576, 577])
@@ -183,28 +183,51 @@ def test_nan_goes_through_the_adc_and_stays_in_its_column(levels, bad):
     assert np.argwhere(np.isnan(y)).tolist() == [[1, bad]]
 
 
-def _few(n_vectors, dtype, spread_dtype):
-    """Inputs, effective weights, variances, and the sums and variances that the kernel makes of them."""
-    rng = np.random.default_rng(0)
-    drive = torch.from_numpy(np.rint(rng.uniform(-127, 127, (n_vectors, 301)))).to(dtype)
-    effective = torch.from_numpy(rng.uniform(-1, 1, (77, 301))).to(dtype)
-    variance = torch.from_numpy(rng.uniform(0, 1e-3, (77, 301) if spread_dtype else (0, 0))).to(spread_dtype or dtype)
-    sums = torch.full((n_vectors, 77), torch.nan, dtype=dtype)
-    variances = torch.full_like(sums if spread_dtype else variance, torch.nan, dtype=spread_dtype or dtype)
-    sum_few(drive.numpy(), effective.numpy(), stored(variance), sums.numpy(), stored(variances))
-    return drive.double(), effective.double(), variance.double(), sums.double(), variances.double()
-
-
 @pytest.mark.parametrize("n_vectors", [1, 4])
-@pytest.mark.parametrize(
-    ("dtype", "spread_dtype", "relative"),
-    [(torch.float32, torch.bfloat16, 2**-8), (torch.float64, torch.float64, 1e-14), (torch.float32, None, None)],
-)
-def test_sums_of_a_few_vectors_equal_the_matrix_products(n_vectors, dtype, spread_dtype, relative):
-    drive, effective, variance, sums, variances = _few(n_vectors, dtype, spread_dtype)
-    absolute = {torch.float32: 2e-7, torch.float64: 1e-15}[dtype] * 127 * 301
-    torch.testing.assert_close(sums, drive @ effective.t(), rtol=0, atol=absolute)
-    if spread_dtype:
-        torch.testing.assert_close(variances, drive.square() @ variance.t(), rtol=relative, atol=0)
-    else:
-        assert variances.numel() == 0
+@pytest.mark.parametrize("n_cols", [1, 77, GROUP // 2, GROUP // 2 + 5, 2 * GROUP, N_COLS])
+@pytest.mark.parametrize("levels", [0, ADC_LEVELS])
+@pytest.mark.parametrize("spread", [True, False])
+def test_a_read_of_few_vectors_equals_matrix_products_and_read_columns(n_vectors, n_cols, levels, spread):
+    rng = np.random.default_rng(0)
+    codes = np.rint(rng.uniform(-127, 127, (n_vectors, 577)))
+    effective = rng.uniform(-1, 1, (n_cols, 577))
+    variance = rng.uniform(0, 1e-2, (n_cols, 577))
+    full_scale, gain = rng.uniform(0.5, 2, (3, n_vectors)), rng.uniform(0.1, 1, (3, n_cols))
+    bias, keys = rng.normal(size=n_cols), read_keys(np.array([3, 4], np.uint32), 7, 3)
+    expected, y = np.full((n_vectors, n_cols), np.nan), np.full((n_vectors, n_cols), np.nan)
+    saturated = 0
+    for k, (start, stop) in enumerate(SPANS):
+        part = codes[:, start:stop]
+        variances = part**2 @ variance[:, start:stop].T if spread else np.empty((0, 0))
+        saturated += read_columns(
+            part @ effective[:, start:stop].T, variances, 1 / 127, 0.01, True, STEP, levels, full_scale[k], gain[k],
+            bias, keys[k], 0, k == 0, expected,
+        )  # fmt: skip
+    flat = np.concatenate([effective[:, start:stop].ravel() for start, stop in SPANS])
+    flat_variance = np.concatenate([variance[:, start:stop].ravel() for start, stop in SPANS]) if spread else flat[:0]
+    found = read_few(
+        codes, STOPS, flat, flat_variance, 1 / 127, 0.01, True, STEP, levels, full_scale, gain, bias, keys, y
+    )
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
+    assert found == saturated
+
+
+def test_a_read_of_few_vectors_takes_bfloat16_variances_beside_float32_weights():
+    rng = np.random.default_rng(0)
+    codes = np.rint(rng.uniform(-127, 127, (2, 301))).astype(np.float32)
+    variance = torch.from_numpy(rng.uniform(0, 1e-2, (77, 301))).to(torch.bfloat16)
+    one, y = np.ones((1, 77), np.float32), np.empty((2, 77), np.float32)
+    keys = read_keys(np.array([3, 4], np.uint32), 0, 1)
+    read_few(
+        codes, np.array([301]), np.zeros(77 * 301, np.float32), stored(variance.flatten()), 1.0, 0.0, True, 1.0, 0,
+        np.ones((1, 2), np.float32), one, 0 * one[0], keys, y,
+    )  # fmt: skip
+    z = reference.read_normals(tuple(int(word) for word in keys[0]), 2, 77)
+    np.testing.assert_allclose(y, np.sqrt(codes.astype(float) ** 2 @ variance.double().numpy().T) * z, rtol=2e-5)
+
+
+def test_read_keys_are_blocks_of_threefry_and_differ_by_read_and_tile():
+    keys = read_keys(np.array([1, 2], np.uint32), 5, 4)
+    expected = [reference.threefry((1, 2), np.array([5], np.uint32), np.array([k], np.uint32)) for k in range(4)]
+    assert keys.tolist() == [[int(a[0]), int(b[0])] for a, b in expected]
+    assert len({tuple(key) for read in range(50) for key in read_keys(keys[0], read, 4).tolist()}) == 200
