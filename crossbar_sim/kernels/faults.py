@@ -1,0 +1,64 @@
+"""Stuck devices: the same ones with the same conductance for ever, whatever the time, tile or thread.
+
+A device draws two words from its key and position: the first decides whether it is stuck and at which end, the second
+where in the window it is stuck if anywhere.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from crossbar_sim.kernels.chance import below
+from crossbar_sim.kernels.random import random_key, threefry, u32
+from device_models.effects import StuckFaults
+
+
+class FaultTable(NamedTuple):
+    """StuckFaults in the form that kernels take: a word below `reset_below` is stuck at g_min, and so on."""
+
+    reset_below: np.uint64
+    set_below: np.uint64
+    random_below: np.uint64
+    g_min_uS: float
+    g_max_uS: float
+
+
+def fault_table(faults: StuckFaults, g_min_uS: float, g_max_uS: float) -> FaultTable:
+    """The faults of devices with a given conductance window."""
+    return FaultTable(
+        reset_below=below(faults.p_reset),
+        set_below=below(faults.p_reset + faults.p_set),
+        random_below=below(min(faults.p_stuck, 1.0)),
+        g_min_uS=g_min_uS,
+        g_max_uS=g_max_uS,
+    )
+
+
+def fault_keys(seed: int, layer: str) -> NDArray[np.uint32]:
+    """(2, 2): keys of the faults of a layer's positive and negative devices."""
+    return np.array([random_key(seed, layer, "fault", polarity) for polarity in range(2)], dtype=np.uint32)
+
+
+@njit
+def stick_devices(key, row, col, table, g, variance):
+    """Overwrite the conductance of the stuck devices of a chunk [uS] and clear their per-read variance.
+
+    Arguments  key (2,) uint32, one row of `fault_keys`; row: input of the first device; col: output; table: FaultTable;
+               g, variance (n,) changed in place. Call it last, before conductances are limited: a stuck device takes
+               part in nothing that comes between
+    """
+    dtype = g.dtype.type
+    low, high = dtype(table.g_min_uS), dtype(table.g_max_uS)
+    unit, half = dtype(2.0**-32), dtype(0.5)
+    for j in range(g.shape[0]):
+        word, level = threefry(key[0], key[1], u32(u32(row) + u32(j)), u32(col))
+        value = low + (high - low) * ((dtype(level) + half) * unit)
+        value = high if word < table.set_below else value
+        value = low if word < table.reset_below else value
+        stuck = word < table.random_below
+        g[j] = value if stuck else g[j]
+        variance[j] = dtype(0) if stuck else variance[j]

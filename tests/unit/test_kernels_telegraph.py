@@ -1,0 +1,150 @@
+"""Telegraph noise: kernel against a readable path, one path for all times, and the split by rate."""
+
+import math
+
+import numba
+import numpy as np
+import pytest
+from scipy.stats import poisson
+
+from crossbar_sim.kernels import reference
+from crossbar_sim.kernels.telegraph import (
+    EVENTS_BELOW,
+    add_telegraph,
+    telegraph_keys,
+    telegraph_table,
+    trap_state,
+)
+from device_models.effects import TelegraphNoise
+from device_models.errors import UsageError
+
+P = 0.3
+N_OUT, N = 6, 40
+
+
+def _noise(tau_min_s=1.0, tau_max_s=1e4, **other):
+    amplitude = {"kind": "absolute", "amplitude_uS": 0.5}
+    fields = {"amplitude": amplitude, "occupation": P, "tau_min_s": tau_min_s, "tau_max_s": tau_max_s, **other}
+    return TelegraphNoise(**fields)
+
+
+@numba.njit(parallel=True)
+def _add(keys, row, first_col, table, delta, g, variance):
+    for o in numba.prange(g.shape[0]):
+        add_telegraph(keys, row, first_col + o, table, delta[o], g[o], variance[o])
+
+
+def _devices(noise, t_s, t_obs_s, n_out=N_OUT, n=N, row=0, first_col=0, dtype=np.float64):
+    g, variance = np.full((n_out, n), 10.0, dtype), np.full((n_out, n), 0.25, dtype)
+    delta = np.full((n_out, n), 0.5, dtype)
+    keys = telegraph_keys(0, "layer", noise.traps_per_device)[0]
+    _add(keys, row, first_col, telegraph_table(noise, t_s, t_obs_s), delta, g, variance)
+    return g, variance
+
+
+def _words(key, counter0, counter1):
+    words = reference.threefry(key, np.array([counter0], np.uint32), np.array([counter1], np.uint32))
+    return tuple(int(word[0]) for word in words)
+
+
+def _path(key, cells):
+    """All refresh events of a trap in the first `cells` cells: sorted times in cells, and the state from each on."""
+    events = [(0.0, _words(key, 0, 0xFFFFFFFF)[1] * 2.0**-32 < P)]
+    for cell in range(cells):
+        low, high = cell % 2**32, cell // 2**32 * 256
+        count = int(poisson.ppf((_words(key, low, high)[0] + 0.5) * 2.0**-32, 1.0))
+        for event in range(count):
+            place, choice = _words(key, low, high + event + 1)
+            events.append((cell + place * 2.0**-32, choice * 2.0**-32 < P))
+    return sorted(events)
+
+
+def _reference(noise, t_s, t_obs_s):
+    g, variance = np.full((N_OUT, N), 10.0), np.full((N_OUT, N), 0.25)
+    for col, row in np.ndindex(N_OUT, N):
+        for key in telegraph_keys(0, "layer", noise.traps_per_device)[0]:
+            own = _words(tuple(int(word) for word in key), row, col)
+            presence, speed = (word * 2.0**-32 for word in _words(own, 1, 0xFFFFFFFF))
+            tau_s = noise.tau_min_s * (noise.tau_max_s / noise.tau_min_s) ** speed
+            if presence >= noise.p_trap:
+                continue
+            if tau_s < t_obs_s:
+                variance[col, row] += 0.25 * P * (1 - P)
+            else:
+                before = [up for time, up in _path(own, math.ceil(t_s / tau_s)) if time <= t_s / tau_s]
+                g[col, row] += 0.5 * (before[-1] - P)
+    return g, variance
+
+
+@pytest.mark.parametrize(
+    ("other", "t_s", "t_obs_s"),
+    [({}, 0.0, 0.0), ({}, 30.0, 0.0), ({}, 30.0, 20.0), ({}, 30.0, np.inf),
+     ({"traps_per_device": 3, "p_trap": 0.4}, 12.5, 20.0)],
+)  # fmt: skip
+def test_kernel_equals_the_reference(other, t_s, t_obs_s):
+    noise = _noise(**other)
+    expected = _reference(noise, t_s, t_obs_s)
+    found = _devices(noise, t_s, t_obs_s)
+    np.testing.assert_allclose(found[0], expected[0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found[1], expected[1], rtol=0, atol=1e-12)
+    single = _devices(noise, t_s, t_obs_s, dtype=np.float32)
+    np.testing.assert_allclose(single[0], expected[0], rtol=1e-6)
+    np.testing.assert_allclose(single[1], expected[1], rtol=1e-6)
+
+
+def test_number_of_events_in_a_cell_follows_poisson():
+    chance = np.diff(EVENTS_BELOW.astype(float), prepend=0.0) * 2.0**-32
+    np.testing.assert_allclose(chance, poisson.pmf(range(14), 1.0), atol=2.0**-32)
+    assert EVENTS_BELOW[-1] == 2**32
+
+
+def test_times_asked_in_any_order_see_one_path():
+    noise, times = _noise(), [0.0, 3.0, 3.5, 100.0, 1e6]
+    forward = [_devices(noise, t_s, 0.0)[0] for t_s in times]
+    backward = [_devices(noise, t_s, 0.0)[0] for t_s in reversed(times)]
+    for a, b in zip(forward, reversed(backward), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (forward[1] != forward[0]).any()
+    assert (forward[2] == forward[1]).mean() > 0.9  # half a second is short for most traps
+
+
+def test_a_trap_switches_only_at_the_events_of_its_path():
+    key = (12, 34)
+    path = _path(key, 60)
+    ends = [time for time, _ in path[1:]] + [60.0]
+    for (start, up), end in zip(path, ends, strict=True):
+        for share in (0.001, 0.3, 0.999):
+            assert trap_state(np.uint32(12), np.uint32(34), start + share * (end - start), np.uint64(P * 2**32)) == up
+
+
+@pytest.mark.parametrize("t_obs_s", [0.0, 30.0, np.inf])
+def test_a_device_has_its_traps_in_any_tile(t_obs_s):
+    noise = _noise(traps_per_device=2)
+    whole = _devices(noise, 50.0, t_obs_s)
+    part = _devices(noise, 50.0, t_obs_s, n_out=2, n=9, row=21, first_col=3)
+    for a, b in zip(part, whole, strict=True):
+        np.testing.assert_array_equal(a, b[3:5, 21:30])
+
+
+def test_a_longer_window_moves_traps_from_the_state_to_the_reads_and_no_others():
+    noise = _noise()
+    g_all, none = _devices(noise, 50.0, 0.0)
+    g_slow, some = _devices(noise, 50.0, 100.0)
+    moved = some > 0.25
+    assert (none == 0.25).all()
+    assert 0.3 < moved.mean() < 0.7
+    np.testing.assert_array_equal(g_slow[moved], 10.0)
+    np.testing.assert_array_equal(g_slow[~moved], g_all[~moved])
+
+
+def test_late_times_use_both_counters():
+    up_below = np.uint64(2**31)
+    early = [trap_state(np.uint32(1), np.uint32(2), n + 0.5, up_below) for n in range(64)]
+    late = [trap_state(np.uint32(1), np.uint32(2), 2.0**32 + n + 0.5, up_below) for n in range(64)]
+    assert early != late
+
+
+@pytest.mark.parametrize("t_s", [-1.0, np.nan, np.inf, 1e16])
+def test_times_that_a_trap_cannot_be_followed_to_are_refused(t_s):
+    with pytest.raises(UsageError, match=r"t_s = .*: must be at least 0 and below 2\^53 correlation times"):
+        telegraph_table(_noise(), t_s, 0.0)
