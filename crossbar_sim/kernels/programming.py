@@ -1,0 +1,183 @@
+"""Programming of single devices: one pulse, or pulses with verification; and a report of how it went.
+
+Random numbers are keyed by seed, layer, device, iteration, input and output, so a device is programmed the same way
+in any tile, on any thread and as often as asked.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from crossbar_sim.kernels.random import f32, fill_normals, random_key, threefry, u32
+from crossbar_sim.spec.programming import ProgramVerify
+from device_models.errors import UsageError
+
+CHUNK = 512
+ANALOG_YIELD_LIMIT = 0.2
+"""A weight counts for the analog yield if its error is within this share of the largest weight (Ambrogio 2023)."""
+
+Floats = NDArray[np.floating]
+
+
+class VerifyTable(NamedTuple):
+    """ProgramVerify in the form that kernels take."""
+
+    start_uS: float
+    alpha: float
+    tolerance_uS: float
+    max_pulses: int
+    sigma_write_uS: float
+    sigma_write_relative: float
+    sigma_read_uS: float
+
+
+def verify_table(spec: ProgramVerify, start_uS: float) -> VerifyTable:
+    """Programming of devices that all start at `start_uS`, the conductance after a RESET."""
+    return VerifyTable(
+        start_uS=start_uS,
+        alpha=spec.alpha,
+        tolerance_uS=spec.tolerance_uS,
+        max_pulses=spec.max_pulses,
+        sigma_write_uS=spec.sigma_write_uS,
+        sigma_write_relative=spec.sigma_write_relative,
+        sigma_read_uS=spec.sigma_read_uS / spec.reads_averaged**0.5,
+    )
+
+
+def write_keys(seed: int, layer: str) -> NDArray[np.uint32]:
+    """(2, 2): keys of the pulses on a layer's positive and negative devices."""
+    return np.array([random_key(seed, layer, "write", polarity) for polarity in range(2)], dtype=np.uint32)
+
+
+@njit
+def single_shot(target, key, row, col, sigma_write, z, spare, g):
+    """g = max(0, target (1 + sigma_write z)) [uS] of a chunk of devices.
+
+    Arguments  target, g (n,) [uS]; key (2,) uint32, one row of `write_keys`; row: input of the first device;
+               col: output; z, spare (n,) float32 scratch
+    """
+    dtype = g.dtype.type
+    sigma = dtype(sigma_write)
+    fill_normals(key[0], key[1], u32(row), u32(col), z, spare)
+    for j in range(target.shape[0]):
+        g[j] = max(target[j] * (dtype(1) + sigma * dtype(z[j])), dtype(0))
+
+
+@njit
+def program_verify(target, key, row, col, table, z_read, z_write, g, pulses, converged):
+    """Program a chunk of devices with verification (equation: ProgramVerify).
+
+    Iteration k takes its normals from the key threefry(key, k). A device has converged only if a read after its last
+    pulse found it within the tolerance.
+
+    Arguments  target (n,) [uS]; key (2,) uint32, one row of `write_keys`; row: input of the first device; col: output;
+               table: VerifyTable; z_read, z_write (n,) float32 scratch; g (n,) out [uS]; pulses (n,) integers out;
+               converged (n,) bool out
+    """
+    n = target.shape[0]
+    dtype = g.dtype.type
+    alpha, tolerance = dtype(table.alpha), dtype(table.tolerance_uS)
+    read, fixed, relative = dtype(table.sigma_read_uS), dtype(table.sigma_write_uS), dtype(table.sigma_write_relative)
+    for j in range(n):
+        g[j] = table.start_uS
+        pulses[j] = 0
+        converged[j] = False
+    for k in range(table.max_pulses + 1):
+        key0, key1 = threefry(key[0], key[1], u32(k), u32(0))
+        fill_normals(key0, key1, u32(row), u32(col), z_read, z_write)
+        waiting = 0
+        for j in range(n):
+            if not converged[j]:
+                error = g[j] + read * dtype(z_read[j]) - target[j]
+                if abs(error) <= tolerance:
+                    converged[j] = True
+                elif k < table.max_pulses:
+                    step = alpha * error
+                    noise = (fixed + relative * abs(step)) * dtype(z_write[j])
+                    g[j] = max(g[j] - step + noise, dtype(0))
+                    pulses[j] += 1
+                    waiting += 1
+        if waiting == 0:
+            break
+
+
+@njit(parallel=True, cache=True)
+def single_shot_matrix(target, key, row, first_col, sigma_write, g):
+    """`single_shot` of devices (n_out, n): `row` and `first_col` are the first input and output."""
+    for o in prange(target.shape[0]):
+        z, spare = np.empty(CHUNK, f32), np.empty(CHUNK, f32)
+        for start in range(0, target.shape[1], CHUNK):
+            stop = min(start + CHUNK, target.shape[1])
+            n = stop - start
+            single_shot(
+                target[o, start:stop], key, row + start, first_col + o, sigma_write, z[:n], spare[:n], g[o, start:stop]
+            )
+
+
+@njit(parallel=True, cache=True)
+def program_verify_matrix(target, key, row, first_col, table, g, pulses, converged):
+    """`program_verify` of devices (n_out, n): `row` and `first_col` are the first input and output."""
+    for o in prange(target.shape[0]):
+        z_read, z_write = np.empty(CHUNK, f32), np.empty(CHUNK, f32)
+        for start in range(0, target.shape[1], CHUNK):
+            stop = min(start + CHUNK, target.shape[1])
+            n = stop - start
+            program_verify(
+                target[o, start:stop], key, row + start, first_col + o, table, z_read[:n], z_write[:n],
+                g[o, start:stop], pulses[o, start:stop], converged[o, start:stop],
+            )  # fmt: skip
+
+
+class ProgrammingReport(NamedTuple):
+    """How the devices of a matrix took their targets. Counts of devices lie over residuals g - target and pulses."""
+
+    devices: int
+    unconverged: int
+    converged_share: float
+    analog_yield: float
+    residual_rms_uS: float
+    residual_edges_uS: NDArray[np.float64]
+    residual_counts: NDArray[np.int64]
+    pulses_counts: NDArray[np.int64]
+
+
+def programming_report(
+    target: Floats, programmed: Floats, pulses: NDArray[np.integer], converged: NDArray[np.bool_], span_uS: float
+) -> ProgrammingReport:
+    """Residuals, pulses and yield of pairs of devices.
+
+    Equation   converged_share = devices within the tolerance at their last read / all; analog_yield = weights with
+               |(g+ - g-) - (t+ - t-)| <= 0.2 span / all
+    Arguments  target t, programmed g, pulses, converged (2, n_out, n): positive and negative devices; span_uS: the
+               conductance difference of the largest weight [uS]
+    Returns    ProgrammingReport; pulses_counts[k] devices took k pulses; residual_counts over residual_edges_uS,
+               which reach over all residuals
+    Source     S. Ambrogio et al., Nature 620, 768 (2023), DOI 10.1038/s41586-023-06337-5 (analog yield)
+    """
+    shape = target.shape
+    if len(shape) != 3 or shape[0] != 2 or target.size == 0:
+        raise UsageError(f"target has shape {shape}: must be (2, n_out, n), positive and negative devices")
+    for name, array in (("programmed", programmed), ("pulses", pulses), ("converged", converged)):
+        if array.shape != shape:
+            raise UsageError(f"{name} has shape {array.shape}: must be that of target, {shape}")
+    if not span_uS > 0:
+        raise UsageError(f"span_uS = {span_uS:g}: must be above 0 uS")
+    residual = programmed.astype(np.float64) - target
+    if not np.isfinite(residual).all():
+        raise UsageError("target and programmed must be finite")
+    counts, edges = np.histogram(residual, bins=100)
+    good = abs(residual[0] - residual[1]) <= ANALOG_YIELD_LIMIT * span_uS
+    return ProgrammingReport(
+        devices=target.size,
+        unconverged=int((~converged).sum()),
+        converged_share=float(converged.mean()),
+        analog_yield=float(good.mean()),
+        residual_rms_uS=float(np.sqrt((residual**2).mean())),
+        residual_edges_uS=edges,
+        residual_counts=counts,
+        pulses_counts=np.bincount(pulses.ravel()),
+    )
