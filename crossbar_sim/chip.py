@@ -93,8 +93,11 @@ class Chip:
             for c, outputs in enumerate(programmed.matrix.plan.cols)
         ]
 
-    def conductances(self, layer: str, tile: tuple[int, int] = (0, 0)) -> tuple[NDArray, NDArray]:
-        """(g+, g-) in uS of one tile at the present time, each (rows, columns) with inputs as rows."""
+    def conductances(self, layer: str, tile: tuple[int, int] = (0, 0)) -> tuple[NDArray, ...]:
+        """(g+, g-) in uS of one tile at the present time, each (rows, columns) with inputs as rows.
+
+        One array for each device of a weight, in the order of crossbar_sim.mapping.layout, where it is not a pair.
+        """
         if layer not in self.matrices:
             hint = nearest(layer, self.matrices)
             raise UsageError(f"layer = {layer!r}: is not on the chip ({len(self.matrices)} layers are){hint}")

@@ -42,7 +42,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for table and picture; an interrupted run continues")] = Path(
         "demo"
     ),
-    seeds: Annotated[int, typer.Option(min=1, help="Chips of each kind")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Chips of each kind")] = 2,
     windows: Annotated[int, typer.Option(min=1, help="Windows of 512 tokens to score")] = 1,
 ) -> None:
     """SmolLM2 on PCM chips from a second to a year after programming: table, picture, a sentence before and after."""

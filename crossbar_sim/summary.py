@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 from crossbar_sim.array.programmed import ProgrammedMatrix
 from crossbar_sim.mapping import ModelPlan
-from crossbar_sim.spec import ChipSpec, GlobalDriftCompensation
+from crossbar_sim.spec import (
+    BitSliceEncoding,
+    ChipSpec,
+    Encoding,
+    GlobalDriftCompensation,
+    OffsetEncoding,
+    PairEncoding,
+)
 from device_models.units import readable_time
 
 
@@ -68,7 +75,7 @@ def _effects(spec: ChipSpec, compensation: GlobalDriftCompensation | None) -> li
     clip = f", clipped at {encoding.clip.alpha:g} rms" if encoding.clip else ""
     effects = [
         f"device {spec.device.kind}, {spec.device.g_min_uS:g} to {spec.device.g_max_uS:g} uS",
-        f"{encoding.pair} pairs scaled per {encoding.scale.replace('_', ' ')}{clip}",
+        f"{_encoding(encoding)} scaled per {encoding.scale.replace('_', ' ')}{clip}",
     ]
     if spec.dac is None:
         effects.append("DAC off")
@@ -85,6 +92,18 @@ def _effects(spec: ChipSpec, compensation: GlobalDriftCompensation | None) -> li
         effects.append(f"read noise {spec.read_noise.kind}{window}")
     effects.append(f"drift compensation {compensation.kind}" if compensation else "drift compensation off")
     return effects
+
+
+def _encoding(encoding: Encoding) -> str:
+    match encoding:
+        case PairEncoding(devices=1):
+            return f"{encoding.pair} pairs"
+        case PairEncoding():
+            return f"{encoding.pair} pairs of {encoding.devices} devices per polarity ({encoding.fill} fill)"
+        case OffsetEncoding():
+            return f"single devices with a {encoding.correction} offset"
+        case BitSliceEncoding():
+            return f"{encoding.bits}-bit weights in slices of {', '.join(map(str, encoding.slices))} bits"
 
 
 def _share(part: int, whole: int) -> str:

@@ -56,8 +56,11 @@ class Tile:
         y = programmed.read(vectors.reshape(-1, vectors.shape[-1]).contiguous())
         return y.reshape(*vectors.shape[:-1], programmed.matrix.plan.n_out).numpy()
 
-    def conductances(self, tile: tuple[int, int] = (0, 0)) -> tuple[NDArray, NDArray]:
-        """(g+, g-) in uS of one tile, each (rows, columns) with inputs as rows, at the time asked for last."""
+    def conductances(self, tile: tuple[int, int] = (0, 0)) -> tuple[NDArray, ...]:
+        """(g+, g-) in uS of one tile, each (rows, columns) with inputs as rows, at the time asked for last.
+
+        One array for each device of a weight, in the order of crossbar_sim.mapping.layout, where it is not a pair.
+        """
         programmed = self._state()
         return programmed.matrix.conductances(programmed.weight, tile)
 

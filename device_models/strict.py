@@ -82,11 +82,13 @@ class StrictModel(BaseModel):
 class KindOf:
     """Annotation of a field that holds one of several specifications, told apart by `kind`.
 
-    `family()` gives the classes by kind at the time of validation, so a class registered later is found as well.
+    `family()` gives the classes by kind at the time of validation, so a class registered later is found as well;
+    `default` is the kind of a mapping that names none.
     """
 
-    def __init__(self, family: Callable[[], Mapping[str, type[StrictModel]]]):
+    def __init__(self, family: Callable[[], Mapping[str, type[StrictModel]]], default: str | None = None):
         self.family = family
+        self.default = default
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(
@@ -107,7 +109,7 @@ class KindOf:
             value = {"kind": value}
         if not isinstance(value, Mapping):
             raise SpecError("", [((), f" = {value!r}: must be a mapping with a kind, one of {', '.join(family)}")])
-        kind = value.get("kind")
+        kind = value.get("kind", self.default)
         if not isinstance(kind, str) or kind not in family:
             hint = nearest(str(kind), family)
             raise SpecError("", [(("kind",), f" = {kind!r}: must be one of {', '.join(family)}{hint}")])

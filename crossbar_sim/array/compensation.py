@@ -22,13 +22,13 @@ class ReferenceRead:
     def __init__(self, matrix: AnalogMatrix, probe_vectors: int):
         """Read the probes now; `matrix` must be in its state at the end of programming."""
         self.probe_vectors = probe_vectors
-        self.codes = {tile: _compact(matrix, outputs) for tile, outputs in self._read(matrix)}
+        self.codes = {place: _compact(matrix, outputs) for place, outputs in self._read(matrix)}
 
     def factors(self, matrix: AnalogMatrix) -> torch.Tensor:
-        """Factor of each row tile and output for the present state.
+        """Factor of each part and output for the present state.
 
-        Equation   alpha = sum y* y / sum y^2 over probes and the outputs of a tile, y* the read after programming and
-                   y the read now; 1 where a tile answers nothing
+        Equation   alpha = sum y* y / sum y^2 over probes and the outputs of one plane of a tile, y* the read after
+                   programming and y the read now; 1 where a tile answers nothing
         """
         factors = torch.ones_like(matrix.drift_factor, device="cpu")
         step = matrix.adc_step if matrix.adc_levels else 1.0

@@ -3,32 +3,49 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crossbar_sim.kernels.conductance import DeviceTable, age_conductances, age_matrix, device_keys, device_table
+from crossbar_sim.kernels.conductance import (
+    DeviceTable,
+    age_conductances,
+    age_matrix,
+    device_keys,
+    device_table,
+    plane_tables,
+)
 from crossbar_sim.kernels.random import random_key
 from crossbar_sim.kernels.threads import use_threads
-from crossbar_sim.mapping import TilePlan, full_scale_weights
-from crossbar_sim.spec import ChipSpec, StaticRange
+from crossbar_sim.mapping import TilePlan, full_scale_weights, layout_of
+from crossbar_sim.spec import ChipSpec, OffsetEncoding, StaticRange
 from device_models.errors import UsageError
+
+
+class Part(NamedTuple):
+    """Which columns are read and digitised together: one plane of one row of tiles, and its rows in the matrix."""
+
+    row_tile: int
+    plane: int
+    rows: tuple[int, int]
 
 
 class AnalogMatrix:
     """A weight matrix (n_out, n_in) that is programmed on tiles.
 
     The state is a pure function of (weights, spec, seed, name, time); nothing random is stored. The weights stay with
-    the caller and are handed in where the state is computed. For each row of tiles k:
+    the caller and are handed in where the state is computed. A part is one plane of columns (a differential pair is
+    one, see crossbar_sim.mapping.layout) of one row of tiles. For part k:
 
-        effective[k]     (n_out, rows) relative effective weights (g+ - g-) / (g_max - g_min)
+        effective[k]     (n_out, rows) relative effective weights, (g+ - g-) / (g_max - g_min) for a pair
         variance[k]      (n_out, rows) their variance per read, bfloat16 beside float32 weights; None if there is none
-
-    are views of `effective_flat` and `variance_flat`, which hold the tiles one after the other, and
-
-        w_max[k]         (n_out,)      weight that is mapped to g_max
         drift_factor[k]  (n_out,)      digital drift compensation
+
+    effective and variance are views of `effective_flat` and `variance_flat`, which hold the parts one after the other;
+    w_max (row tiles, n_out) is the weight that fills the conductance window. `reference_columns` are those of
+    an offset encoding.
     """
 
     def __init__(self, weight: torch.Tensor, spec: ChipSpec, seed: int, name: str):
@@ -36,7 +53,9 @@ class AnalogMatrix:
             raise UsageError(f"{name}: weights must be a matrix (n_out, n_in), have shape {tuple(weight.shape)}")
         self.spec = spec
         self.name = name
-        self.plan = TilePlan.of(weight.shape[1], weight.shape[0], spec.tile)
+        self.layout = layout_of(spec.encoding)
+        self.plan = TilePlan.of(weight.shape[1], weight.shape[0], spec.tile, self.layout.n_devices)
+        self.parts = [Part(k, p, span) for k, span in enumerate(self.plan.rows) for p in range(len(self.layout.planes))]
         self.device = torch.device("cpu")
         self.dtype = torch.float32
         self.effective_flat = torch.empty(0, dtype=self.dtype)
@@ -44,6 +63,7 @@ class AnalogMatrix:
         self.input_range: torch.Tensor | None = None
         if spec.dac is not None and isinstance(spec.dac.range, StaticRange):
             self.input_range = torch.full((len(self.plan.rows),), spec.dac.range.value, dtype=torch.float64)
+        self.reference_columns: AnalogMatrix | None = None
         self.program(weight, seed)
 
     def program(self, weight: torch.Tensor, seed: int) -> None:
@@ -52,10 +72,14 @@ class AnalogMatrix:
         self.dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
         w_max = full_scale_weights(self._numpy(weight), self.plan, self.spec.encoding, self.name)
         self.w_max = torch.from_numpy(w_max).to(self.device)
-        self.drift_factor = torch.ones_like(self.w_max)
+        self.drift_factor = torch.ones((len(self.parts), self.plan.n_out), dtype=self.dtype, device=self.device)
         self.reads = 0
         self.read_key = np.array(random_key(self.seed, self.name, "read"), dtype=np.uint32)
         self.reset_counts()
+        encoding = self.spec.encoding
+        if isinstance(encoding, OffsetEncoding) and encoding.correction == "column":
+            spec = self.spec.evolve(encoding=encoding.evolve(correction="digital"))
+            self.reference_columns = AnalogMatrix(self._zeros(), spec, seed, f"{self.name}, reference columns")
         self.age(weight, 0.0)
 
     def reset_counts(self) -> None:
@@ -65,7 +89,7 @@ class AnalogMatrix:
     def age(self, weight: torch.Tensor, t_s: float) -> None:
         """Compute the state `t_s` seconds after programming from the target `weight`; drift_factor is left alone."""
         table = self._table(t_s)
-        size = self.plan.n_in * self.plan.n_out
+        size = self.plan.n_in * self.plan.n_out * len(self.layout.planes)
         if self.effective_flat.numel() != size or self.effective_flat.dtype != self.dtype:
             self.effective_flat = torch.empty(size, dtype=self.dtype, device=self.device)
             self.variance_flat = None
@@ -74,32 +98,40 @@ class AnalogMatrix:
         elif self.variance_flat is None:
             self.variance_flat = torch.empty(size, dtype=self.variance_dtype, device=self.device)
         source, w_max = self._numpy(weight), self.w_max.cpu().numpy()
-        keys = device_keys(self.seed, self.name)
+        planes, keys = plane_tables(self.layout), device_keys(self.seed, self.name, self.layout)
         use_threads(torch.get_num_threads())
         effective = self.effective_flat.cpu()
-        variance = (
-            torch.empty((0, 0), dtype=self.variance_dtype) if self.variance_flat is None else self.variance_flat.cpu()
-        )
-        for k, (start, stop) in enumerate(self.plan.rows):
-            spread = variance if self.variance_flat is None else self._tiles(variance)[k]
+        variance = None if self.variance_flat is None else self.variance_flat.cpu()
+        none = torch.empty((0, 0), dtype=self.variance_dtype)
+        views = self._views(effective)
+        spreads = [none] * len(views) if variance is None else self._views(variance)
+        for (k, p, (start, stop)), view, spread in zip(self.parts, views, spreads, strict=True):
             part = source[:, start:stop]
-            age_matrix(part, w_max[k], table, keys, start, self._tiles(effective)[k].numpy(), stored(spread))
+            age_matrix(part, w_max[k], table, planes[p], keys[p], start, view.numpy(), stored(spread))
         if self.device.type != "cpu":
             self.effective_flat.copy_(effective)
             if self.variance_flat is not None and variance is not None:
                 self.variance_flat.copy_(variance)
+        if self.reference_columns is not None:
+            self.reference_columns.age(self._zeros(), t_s)
         self.time_s = t_s
 
-    def conductances(self, weight: torch.Tensor, tile: tuple[int, int]) -> tuple[NDArray, NDArray]:
-        """(g+, g-) [uS] of one tile at the present time, each (rows, columns) with inputs as rows."""
+    def conductances(self, weight: torch.Tensor, tile: tuple[int, int]) -> tuple[NDArray, ...]:
+        """Conductances [uS] of one tile at the present time, one (rows, columns) with inputs as rows for each device.
+
+        (g+, g-) for a differential pair, else in the order of the layout.
+        """
         (r0, r1), (c0, c1) = self.plan.spans(tile)
         block = self._numpy(weight)[c0:c1, r0:r1]
         w_max = self.w_max[tile[0], c0:c1].cpu().numpy()
-        g_plus, g_minus = np.empty(block.shape, block.dtype), np.empty(block.shape, block.dtype)
-        keys = device_keys(self.seed, self.name)
+        table, found = self._table(self.time_s), []
         use_threads(torch.get_num_threads())
-        age_conductances(block, w_max, self._table(self.time_s), keys, r0, c0, g_plus, g_minus)
-        return g_plus.T, g_minus.T
+        planes, keys = plane_tables(self.layout), device_keys(self.seed, self.name, self.layout)
+        for plane, key in zip(planes, keys, strict=True):
+            g, variance = (np.empty((len(plane.slope), *block.shape), block.dtype) for _ in range(2))
+            age_conductances(block, w_max, table, plane, key, r0, c0, g, variance)
+            found += [device.T for device in g]
+        return tuple(found)
 
     def to(self, device: torch.device) -> None:
         """Move the state to a torch device."""
@@ -110,21 +142,40 @@ class AnalogMatrix:
         self.w_max, self.drift_factor = self.w_max.to(device), self.drift_factor.to(device)
         if self.input_range is not None:
             self.input_range = self.input_range.to(device)
+        if self.reference_columns is not None:
+            self.reference_columns.to(device)
 
     @property
     def effective(self) -> list[torch.Tensor]:
-        """Relative effective weights of each row of tiles, (n_out, rows)."""
-        return self._tiles(self.effective_flat)
+        """Relative effective weights of each part, (n_out, rows)."""
+        return self._views(self.effective_flat)
 
     @property
     def variance(self) -> list[torch.Tensor] | None:
         """Their variance per read; None if there is none."""
-        return None if self.variance_flat is None else self._tiles(self.variance_flat)
+        return None if self.variance_flat is None else self._views(self.variance_flat)
+
+    @property
+    def full_scale(self) -> torch.Tensor:
+        """(parts, n_out): weight per unit of relative column output."""
+        if len(self.layout.planes) == 1:
+            return self.w_max * self.layout.planes[0].weight
+        planes = torch.tensor([plane.weight for plane in self.layout.planes], dtype=self.dtype, device=self.device)
+        return (self.w_max[:, None] * planes[:, None]).flatten(0, 1)
 
     @property
     def gain(self) -> torch.Tensor:
-        """(row tiles, n_out): weight per unit of relative column output, drift compensation included."""
-        return self.w_max * self.drift_factor
+        """(parts, n_out): weight per unit of relative column output, drift compensation included."""
+        return self.full_scale * self.drift_factor
+
+    @property
+    def zero(self) -> float:
+        """Relative column conductance of a weight of zero, where the digital side subtracts it; else 0."""
+        return (
+            0.0
+            if self.reference_columns is not None
+            else self.layout.planes[0].zero(self.spec.device.g_min_uS, self.spec.device.g_max_uS)
+        )
 
     @property
     def variance_dtype(self) -> torch.dtype:
@@ -166,7 +217,8 @@ class AnalogMatrix:
         """Memory of the state."""
         parts = [self.effective_flat, self.w_max, self.drift_factor]
         parts += [] if self.variance_flat is None else [self.variance_flat]
-        return sum(part.numel() * part.element_size() for part in parts)
+        own = sum(part.numel() * part.element_size() for part in parts)
+        return own + (self.reference_columns.n_bytes if self.reference_columns is not None else 0)
 
     def _table(self, t_s: float) -> DeviceTable:
         device, noise = self.spec.device, self.spec.read_noise
@@ -174,11 +226,15 @@ class AnalogMatrix:
         if noise is None:
             zero = np.zeros_like(curves.nodes_uS)
             curves = curves._replace(frozen_abs_uS=zero, frozen_rel=zero, read_abs_uS=zero, read_rel=zero)
-        return device_table(curves, device.g_min_uS, device.g_max_uS, self.spec.encoding.pair == "two_sided")
+        return device_table(curves, device.g_min_uS, device.g_max_uS)
 
-    def _tiles(self, flat: torch.Tensor) -> list[torch.Tensor]:
-        n_out = self.plan.n_out
-        return [flat[n_out * start : n_out * stop].view(n_out, stop - start) for start, stop in self.plan.rows]
+    def _views(self, flat: torch.Tensor) -> list[torch.Tensor]:
+        sizes = [self.plan.n_out * (stop - start) for _, _, (start, stop) in self.parts]
+        return [part.view(self.plan.n_out, -1) for part in flat.split(sizes)]
+
+    def _zeros(self) -> torch.Tensor:
+        """The weights of the reference columns, one column for each column of tiles."""
+        return torch.zeros((len(self.plan.cols), self.plan.n_in), dtype=self.dtype)
 
     def _numpy(self, weight: torch.Tensor) -> NDArray:
         return weight.detach().to("cpu", self.dtype).contiguous().numpy()

@@ -13,10 +13,10 @@ _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 
 
 def threefry(key: tuple[int, int], counter0: torch.Tensor, counter1: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Threefry-2x32-20 on int64 tensors that hold 32-bit words (torch has no full uint32 arithmetic)."""
+    """Threefry-2x32-13 on int64 tensors that hold 32-bit words (torch has no full uint32 arithmetic)."""
     k = (key[0], key[1], 0x1BD11BDA ^ key[0] ^ key[1])
     x0, x1 = (counter0 + k[0]) & _MASK, (counter1 + k[1]) & _MASK
-    for r in range(20):
+    for r in range(13):
         x0 = (x0 + x1) & _MASK
         rotation = _ROTATIONS[r % 8]
         x1 = ((x1 << rotation) & _MASK | x1 >> (32 - rotation)) ^ x0

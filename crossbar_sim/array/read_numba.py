@@ -57,11 +57,15 @@ def read_numba(matrix: AnalogMatrix, x: torch.Tensor, bias: torch.Tensor | None,
     few = x.shape[0] <= _FEW_VECTORS
     use_threads(1 if few else torch.get_num_threads())
     codes, squares, full_scale = _convert_inputs(matrix, x, with_squares=not few)
-    keys = read_keys(matrix.read_key, read, len(matrix.plan.rows))
+    keys = read_keys(matrix.read_key, read, len(matrix.parts))
     convert = _convert_few if few else _convert_many
     matrix.n_saturated += convert(matrix, codes, squares, full_scale, offset, keys, y)
     matrix.n_inputs += x.numel()
-    matrix.n_outputs += y.numel() * len(matrix.plan.rows)
+    matrix.n_outputs += y.numel() * len(matrix.parts)
+    if matrix.zero:
+        _subtract_zero(matrix, codes, full_scale, y)
+    if matrix.reference_columns is not None:
+        _subtract_reference(matrix, matrix.reference_columns, codes, full_scale, read, y)
     return y
 
 
@@ -69,7 +73,7 @@ def read_numba(matrix: AnalogMatrix, x: torch.Tensor, bias: torch.Tensor | None,
 def read_tiles(
     matrix: AnalogMatrix, probes: torch.Tensor, purpose: str
 ) -> Iterator[tuple[tuple[int, int], torch.Tensor]]:
-    """(row, column) of each tile and its converted outputs (P, columns) for relative inputs `probes` (P, n_in).
+    """(part, column of tiles) and the converted outputs (P, columns) for relative inputs `probes` (P, n_in).
 
     The chip reads about itself: through DAC, devices and ADC, but without input range, weight scale or compensation, so
     outputs are in units of the bound. One tile at a time, so that little memory is needed.
@@ -79,7 +83,7 @@ def read_tiles(
     squares = _squares(matrix, drive)
     full_scale = torch.ones(n_probes, dtype=matrix.dtype)
     use_threads(torch.get_num_threads())
-    for k in range(len(matrix.plan.rows)):
+    for k in range(len(matrix.parts)):
         for c, (start, stop) in enumerate(matrix.plan.cols):
             outputs = torch.empty((n_probes, stop - start), dtype=matrix.dtype)
             one, zero = torch.ones(stop - start, dtype=matrix.dtype), torch.zeros(stop - start, dtype=matrix.dtype)
@@ -107,7 +111,8 @@ def _convert_many(
         for k, key in enumerate(keys):
             sums, variances = _sum_columns(matrix, codes, squares, k, start, stop)
             factor = gain[k, start:stop]
-            saturated += _convert(matrix, sums, variances, full_scale[k], factor, offset, key, start, k == 0, y)
+            scale = full_scale[matrix.parts[k].row_tile]
+            saturated += _convert(matrix, sums, variances, scale, factor, offset, key, start, k == 0, y)
     return saturated
 
 
@@ -126,7 +131,7 @@ def _convert_few(
     variance = squares.flatten() if matrix.variance_flat is None else matrix.variance_flat
     saturated: int = read_few(
         codes.numpy(),
-        _stops(matrix),
+        np.array([(part.row_tile, *part.rows) for part in matrix.parts]),
         matrix.effective_flat.numpy(),
         stored(variance),
         1.0 / (matrix.dac_levels or 1),
@@ -194,6 +199,35 @@ def _convert_inputs(
     return codes, squares, full_scale
 
 
+def _subtract_zero(matrix: AnalogMatrix, codes: torch.Tensor, full_scale: torch.Tensor, y: torch.Tensor) -> None:
+    """Take the sum of the inputs times the zero level of an offset encoding from y."""
+    for (k, _, (start, stop)), weight in zip(matrix.parts, matrix.full_scale, strict=True):
+        inputs = codes[:, start:stop].sum(dim=1) / (matrix.dac_levels or 1) * full_scale[k]
+        y.addr_(inputs, weight, alpha=-matrix.zero)
+
+
+def _subtract_reference(
+    matrix: AnalogMatrix,
+    reference: AnalogMatrix,
+    codes: torch.Tensor,
+    full_scale: torch.Tensor,
+    read: int,
+    y: torch.Tensor,
+) -> None:
+    """Read the reference column of each tile and take what it shows from all columns of the tile."""
+    n_columns = reference.plan.n_out
+    one, zero = torch.ones(n_columns, dtype=matrix.dtype), torch.zeros(n_columns, dtype=matrix.dtype)
+    squares, gain = _squares(matrix, codes), matrix.gain
+    shown = torch.empty((codes.shape[0], n_columns), dtype=matrix.dtype)
+    for k, key in enumerate(read_keys(reference.read_key, read, len(matrix.parts))):
+        sums, variances = _sum_columns(reference, codes, squares, k, 0, n_columns)
+        scale = full_scale[matrix.parts[k].row_tile]
+        matrix.n_saturated += _convert(reference, sums, variances, scale, one, zero, key, 0, True, shown)
+        for c, (start, stop) in enumerate(matrix.plan.cols):
+            y[:, start:stop].addr_(shown[:, c], gain[k, start:stop], alpha=-1)
+    matrix.n_outputs += shown.numel() * len(matrix.parts)
+
+
 def _stops(matrix: AnalogMatrix) -> NDArray[np.int64]:
     return np.array([stop for _, stop in matrix.plan.rows])
 
@@ -214,8 +248,8 @@ def _product_dtype(matrix: AnalogMatrix) -> torch.dtype:
 def _sum_columns(
     matrix: AnalogMatrix, drive: torch.Tensor, squares: torch.Tensor, k: int, start: int, stop: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Column sums and their variances (T, stop - start) of one row of tiles, in DAC codes."""
-    row_start, row_stop = matrix.plan.rows[k]
+    """Column sums and their variances (T, stop - start) of one part, in DAC codes."""
+    row_start, row_stop = matrix.parts[k].rows
     shape = (drive.shape[0], stop - start)
     sums = _workspace.take("sums", shape, matrix.dtype)
     torch.mm(drive[:, row_start:row_stop], matrix.effective[k][start:stop].t(), out=sums)

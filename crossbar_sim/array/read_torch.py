@@ -22,28 +22,44 @@ def read_torch(
     learning = weight.requires_grad and torch.is_grad_enabled()
     y = torch.zeros((x.shape[0], matrix.plan.n_out), dtype=matrix.dtype, device=x.device)
     y = y if bias is None else y + bias.to(matrix.dtype)
-    for k, (start, stop) in enumerate(matrix.plan.rows):
-        codes, full_scale = _convert_inputs(matrix, x[:, start:stop], k)
-        effective = matrix.effective[k]
+    effective = matrix.effective
+    for k, (tile, p, (start, stop)) in enumerate(matrix.parts):
+        codes, full_scale = _convert_inputs(matrix, x[:, start:stop], tile)
+        columns, factor = effective[k], gain[k]
         if learning:
-            target = weight[:, start:stop].to(matrix.dtype) / torch.where(silent, 1, matrix.w_max)[k][:, None]
-            effective = effective + (target - target.detach())
-        v = codes @ effective.t()
-        if matrix.is_noisy:
-            v = v + _noise(matrix, codes, k, read)
-        if matrix.adc_levels:
-            bound = matrix.adc_step * matrix.adc_levels
-            rounded = torch.round(v / matrix.adc_step) * matrix.adc_step
-            matrix.n_saturated += int((rounded.detach().abs() > bound * (1 + 1e-6)).sum())
-            v = torch.clamp(v + (rounded - v).detach(), -bound, bound)
+            share = len(matrix.layout.planes) * matrix.layout.planes[p].weight  # of the gradient, equal for all planes
+            target = weight[:, start:stop].to(matrix.dtype) / torch.where(silent, 1, matrix.w_max)[tile][:, None]
+            columns = columns + (target - target.detach()) / share
+        v = _digitise(matrix, codes, columns, k, read)
         if learning:
-            v = v - v.detach() * silent[k]
-            y = y + v * full_scale * torch.where(silent, matrix.drift_factor, gain)[k]
-        else:
-            y = y + v * full_scale * gain[k]
+            v = v - v.detach() * silent[tile]
+            factor = torch.where(silent[tile], matrix.drift_factor[k] * matrix.layout.planes[p].weight, factor)
+        y = y + v * full_scale * factor
+        if matrix.zero:
+            y = y - (codes.sum(dim=1, keepdim=True) * full_scale) * (matrix.full_scale[k] * matrix.zero)
+        if matrix.reference_columns is not None:
+            shown = _digitise(matrix.reference_columns, codes, matrix.reference_columns.effective[k], k, read)
+            matrix.n_saturated += matrix.reference_columns.n_saturated
+            matrix.reference_columns.n_saturated = 0
+            matrix.n_outputs += shown.numel()
+            widths = torch.tensor([stop - start for start, stop in matrix.plan.cols], device=x.device)
+            y = y - shown.repeat_interleave(widths, dim=1) * full_scale * gain[k]
     matrix.n_inputs += x.numel()
-    matrix.n_outputs += y.numel() * len(matrix.plan.rows)
+    matrix.n_outputs += y.numel() * len(matrix.parts)
     return y
+
+
+def _digitise(matrix: AnalogMatrix, codes: torch.Tensor, columns: torch.Tensor, k: int, read: int) -> torch.Tensor:
+    """Column outputs of part k after noise and ADC, in the units of the bound; saturated ones are counted."""
+    v = codes @ columns.t()
+    if matrix.is_noisy:
+        v = v + _noise(matrix, codes, k, read)
+    if matrix.adc_levels:
+        bound = matrix.adc_step * matrix.adc_levels
+        rounded = torch.round(v / matrix.adc_step) * matrix.adc_step
+        matrix.n_saturated += int((rounded.detach().abs() > bound * (1 + 1e-6)).sum())
+        v = torch.clamp(v + (rounded - v).detach(), -bound, bound)
+    return v
 
 
 def _convert_inputs(matrix: AnalogMatrix, x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -69,7 +85,7 @@ def _noise(matrix: AnalogMatrix, codes: torch.Tensor, k: int, read: int) -> torc
     variance = torch.full((), matrix.output_noise**2, dtype=matrix.dtype, device=codes.device)
     if matrix.variance is not None:
         variance = variance + codes.square() @ matrix.variance[k].to(matrix.dtype).t()
-    key0, key1 = read_keys(matrix.read_key, read, k + 1)[k]
+    key0, key1 = read_keys(matrix.read_key, read, len(matrix.parts))[k]
     z = read_normals((int(key0), int(key1)), codes.shape[0], matrix.plan.n_out, codes.device)
     smallest = torch.finfo(matrix.dtype).tiny  # keeps the gradient of the square root finite
     return torch.sqrt(torch.clamp(variance, min=smallest)) * z.to(matrix.dtype)

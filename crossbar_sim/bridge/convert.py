@@ -16,7 +16,7 @@ from crossbar_sim.bridge.layers import AnalogLinear, checked_backend
 from crossbar_sim.bridge.ranging import calibrate_ranges
 from crossbar_sim.bridge.rules import Rules, assign_chips
 from crossbar_sim.chip import Chip
-from crossbar_sim.mapping import ModelPlan, TilePlan
+from crossbar_sim.mapping import ModelPlan, TilePlan, layout_of
 from crossbar_sim.progress import track
 from crossbar_sim.spec import CalibratedRange, ChipSpec
 from device_models.errors import InertOptionWarning, UsageError
@@ -129,9 +129,13 @@ def plan_layers(layers: dict[str, _Layer], chips: dict[str, ChipSpec | None]) ->
     for name in mapped:
         _check_weight(name, layers[name].module)
     return ModelPlan(
-        {name: (spec, TilePlan.of(*layers[name].shape, spec.tile)) for name, spec in mapped.items()},
+        {name: (spec, _plan(layers[name].shape, spec)) for name, spec in mapped.items()},
         digital=tuple(name for name, spec in chips.items() if spec is None),
     )
+
+
+def _plan(shape: tuple[int, int], spec: ChipSpec) -> TilePlan:
+    return TilePlan.of(*shape, spec.tile, layout_of(spec.encoding).n_devices)
 
 
 def find_layers(model: nn.Module) -> dict[str, _Layer]:

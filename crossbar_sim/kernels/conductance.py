@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from crossbar_sim.kernels.bits import to_stored
 from crossbar_sim.kernels.random import f32, fill_normals, i32, random_key, u32
+from crossbar_sim.mapping import Layout
 from device_models import DeviceCurves
 
 CHUNK = 512
@@ -41,10 +42,27 @@ class DeviceTable(NamedTuple):
     has_read_abs: bool
     noise_at_programmed: bool
     floor_at_zero: bool
-    two_sided: bool
 
 
-def device_table(curves: DeviceCurves, g_min_uS: float, g_max_uS: float, two_sided: bool) -> DeviceTable:
+class PlaneTable(NamedTuple):
+    """A Plane in the form that kernels take: one entry for each of its devices."""
+
+    slope: NDArray[np.float64]
+    offset: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    base: NDArray[np.int64]
+    radix: NDArray[np.int64]
+    levels: int
+
+
+class DeviceKeys(NamedTuple):
+    """Keys of the devices of a plane: programming and drift of each, frozen noise of each two."""
+
+    program: NDArray[np.uint32]
+    frozen: NDArray[np.uint32]
+
+
+def device_table(curves: DeviceCurves, g_min_uS: float, g_max_uS: float) -> DeviceTable:
     """Tabulate the curves of a device in a conductance window for the kernels of this module."""
     columns = np.stack(curves[1:9], axis=1).astype(np.float32)
     used = [bool(column.any()) for column in columns.T]
@@ -64,14 +82,34 @@ def device_table(curves: DeviceCurves, g_min_uS: float, g_max_uS: float, two_sid
         has_read_abs=used[_READ_ABS],
         noise_at_programmed=curves.noise_at_programmed,
         floor_at_zero=curves.floor_at_zero,
-        two_sided=two_sided,
     )
 
 
-def device_keys(seed: int, layer: str) -> NDArray[np.uint32]:
-    """Keys of a layer's devices: programming and drift of the positive and of the negative device, frozen noise."""
-    purposes = (("program", 0), ("program", 1), ("frozen", 0))
-    return np.array([random_key(seed, layer, *purpose) for purpose in purposes], dtype=np.uint32)
+def plane_tables(layout: Layout) -> list[PlaneTable]:
+    """Tabulate the planes of a layout for the kernels of this module."""
+    tables = []
+    for plane in layout.planes:
+        slope, offset, weight = (np.array([device[i] for device in plane.devices], dtype=np.float64) for i in range(3))
+        base, radix = (np.array([device[i] for device in plane.devices], dtype=np.int64) for i in (3, 4))
+        tables.append(PlaneTable(slope, offset, weight, base, radix, layout.levels))
+    return tables
+
+
+def device_keys(seed: int, layer: str, layout: Layout) -> list[DeviceKeys]:
+    """Keys of a layer's devices, for each plane. Two neighbouring devices share a key of frozen noise."""
+    found = []
+    first = 0
+    for plane in layout.planes:
+        devices = range(first, first + len(plane.devices))
+        pairs = range(first // 2, first // 2 + -(-len(plane.devices) // 2))
+        found.append(
+            DeviceKeys(
+                np.array([random_key(seed, layer, "program", d) for d in devices], dtype=np.uint32),
+                np.array([random_key(seed, layer, "frozen", d) for d in pairs], dtype=np.uint32),
+            )
+        )
+        first += 2 * len(pairs)
+    return found
 
 
 @njit(inline="always")
@@ -160,93 +198,110 @@ def _age_devices(target, curves, table, z_program, z_nu, z_frozen, g, variance, 
 
 
 @njit
-def _age_pairs(weights, w_max, curves, table, keys, row, col, scratch, normals, node, share):
-    """Both devices of a chunk of weights of output `col`, inputs from `row` on; results lie in the scratch arrays.
-
-    scratch rows: target, g+, variance+, g-, variance-; normals rows: program, nu, frozen+, frozen-.
-    """
-    n = weights.shape[0]
+def _relative_weights(weights, w_max, u):
+    """u = weights / w_max within +-1; 0 where w_max is 0."""
     one = weights.dtype.type(1)
-    zero = weights.dtype.type(0)
-    half = weights.dtype.type(0.5)
-    span = weights.dtype.type(table.span_uS)
-    g_min = weights.dtype.type(table.g_min_uS)
-    z_program, z_nu, z_plus, z_minus = normals[0, :n], normals[1, :n], normals[2, :n], normals[3, :n]
-    target = scratch[0, :n]
-    if table.has_frozen:
-        fill_normals(keys[2, 0], keys[2, 1], u32(row), u32(col), z_plus, z_minus)
-    for polarity in range(2):
-        sign = one if polarity == 0 else -one
-        if w_max == 0:
-            for j in range(n):
-                target[j] = g_min + (span * half if table.two_sided else zero)
-        elif table.two_sided:
-            for j in range(n):
-                u = min(max(weights[j] / w_max, -one), one)
-                target[j] = g_min + span * (half + half * sign * u)
-        else:
-            for j in range(n):
-                target[j] = g_min + span * min(max(sign * weights[j] / w_max, zero), one)
-        if table.has_program or table.has_drift:
-            fill_normals(keys[polarity, 0], keys[polarity, 1], u32(row), u32(col), z_program, z_nu)
-        _age_devices(
-            target,
-            curves,
-            table,
-            z_program,
-            z_nu,
-            z_plus if polarity == 0 else z_minus,
-            scratch[1 + 2 * polarity, :n],
-            scratch[2 + 2 * polarity, :n],
-            node[:n],
-            share[:n],
-        )
+    for j in range(weights.shape[0]):
+        u[j] = min(max(weights[j] / w_max, -one), one) if w_max > 0 else weights.dtype.type(0)
+
+
+@njit
+def _set_targets(u, plane, d, g_min, span, target):
+    """Target conductances [uS] of device d of a plane (crossbar_sim.mapping.layout.WeightDevice)."""
+    dtype = u.dtype.type
+    zero, one = dtype(0), dtype(1)
+    slope, offset = dtype(plane.slope[d]), dtype(plane.offset[d])
+    for j in range(u.shape[0]):
+        target[j] = min(max(slope * u[j] + offset, zero), one)
+    if plane.radix[d] > 1:
+        base, radix, levels = plane.base[d], plane.radix[d], dtype(plane.levels)
+        for j in range(u.shape[0]):
+            target[j] = dtype(i32(np.rint(target[j] * levels)) // base % radix) / dtype(radix - 1)
+    for j in range(u.shape[0]):
+        target[j] = g_min + span * target[j]
+
+
+@njit
+def _age_device(u, d, table, plane, keys, row, col, scratch, normals, node, share):
+    """Device d of a chunk of weights of output `col`, inputs from `row` on; (g, per-read variance) in uS.
+
+    normals rows: program, nu, frozen noise of this device and of its neighbour, which are drawn together.
+    """
+    n = u.shape[0]
+    dtype = u.dtype.type
+    target, g, variance = scratch[0, :n], scratch[1, :n], scratch[2, :n]
+    z_program, z_nu = normals[0, :n], normals[1, :n]
+    _set_targets(u, plane, d, dtype(table.g_min_uS), dtype(table.span_uS), target)
+    if table.has_program or table.has_drift:
+        fill_normals(keys.program[d, 0], keys.program[d, 1], u32(row), u32(col), z_program, z_nu)
+    if table.has_frozen and d % 2 == 0:
+        key = keys.frozen[d // 2]
+        fill_normals(key[0], key[1], u32(row), u32(col), normals[2, :n], normals[3, :n])
+    z_frozen = normals[2 + d % 2, :n]
+    _age_devices(target, table.curves, table, z_program, z_nu, z_frozen, g, variance, node[:n], share[:n])
+    return g, variance
 
 
 @njit(parallel=True, cache=True)
-def age_matrix(weights, w_max, table, keys, row, effective, variance):
-    """Relative effective weights of one row of tiles, and their per-read variance.
+def age_matrix(weights, w_max, table, plane, keys, row, effective, variance):
+    """Relative effective weights of one plane of one row of tiles, and their per-read variance.
 
-    Equation   effective = (g+ - g-) / span, variance = (var+ + var-) / span^2, span = g_max - g_min
+    Equation   effective = sum weight_d g_d / span, variance = sum weight_d^2 var_d / span^2, span = g_max - g_min;
+               for a pair (g+ - g-) / span
     Arguments  weights (n_out, n); w_max (n_out,); row: index of the first input; effective (n_out, n) out;
                variance (n_out, n) out, ignored where the device has no per-read noise; uint16 holds bfloat16
     """
-    n = weights.shape[1]
     dtype = weights.dtype.type
     span = dtype(table.span_uS)
+    n_devices = plane.slope.shape[0]
     for col in prange(weights.shape[0]):
-        scratch = np.empty((5, CHUNK), weights.dtype)
+        scratch = np.empty((6, CHUNK), weights.dtype)
         normals = np.empty((4, CHUNK), np.float32)
         node, share = np.empty(CHUNK, np.uint32), np.empty(CHUNK, np.float32)
-        for start in range(0, n, CHUNK):
-            stop = min(start + CHUNK, n)
-            _age_pairs(
-                weights[col, start:stop], w_max[col], table.curves, table, keys, row + start, col, scratch, normals,
-                node, share,
-            )  # fmt: skip
+        for start in range(0, weights.shape[1], CHUNK):
+            stop = min(start + CHUNK, weights.shape[1])
+            n = stop - start
+            u, total, power = scratch[3, :n], scratch[4, :n], scratch[5, :n]
+            _relative_weights(weights[col, start:stop], w_max[col], u)
+            total[:] = dtype(0)
+            power[:] = dtype(0)
+            for d in range(n_devices):
+                g, spread = _age_device(u, d, table, plane, keys, row + start, col, scratch, normals, node, share)
+                factor = dtype(plane.weight[d])
+                for j in range(n):
+                    total[j] += factor * g[j]
+                if table.has_read:
+                    for j in range(n):
+                        power[j] += factor * factor * spread[j]
             out = effective[col, start:stop]
-            g_plus, v_plus, g_minus, v_minus = scratch[1], scratch[2], scratch[3], scratch[4]
-            for j in range(stop - start):
-                out[j] = (g_plus[j] - g_minus[j]) / span
+            for j in range(n):
+                out[j] = total[j] / span
             if table.has_read:
-                spread = variance[col, start:stop]
-                for j in range(stop - start):
-                    spread[j] = to_stored(variance, (v_plus[j] + v_minus[j]) / (span * span))
+                stored = variance[col, start:stop]
+                for j in range(n):
+                    stored[j] = to_stored(variance, power[j] / (span * span))
 
 
 @njit(parallel=True, cache=True)
-def age_conductances(weights, w_max, table, keys, row, first_col, g_plus, g_minus):
-    """Conductances [uS] of one tile: weights, g_plus and g_minus (n_out, n), first input `row`, output `first_col`."""
-    n = weights.shape[1]
+def age_conductances(weights, w_max, table, plane, keys, row, first_col, g, variance):
+    """Conductances [uS] of the devices of one plane of one tile, and their per-read variance [uS^2].
+
+    Arguments  weights (n_out, n), first input `row`, first output `first_col`; g, variance (devices, n_out, n) out
+    """
     for o in prange(weights.shape[0]):
-        scratch = np.empty((5, CHUNK), weights.dtype)
+        scratch = np.empty((4, CHUNK), weights.dtype)
         normals = np.empty((4, CHUNK), np.float32)
         node, share = np.empty(CHUNK, np.uint32), np.empty(CHUNK, np.float32)
-        for start in range(0, n, CHUNK):
-            stop = min(start + CHUNK, n)
-            _age_pairs(
-                weights[o, start:stop], w_max[o], table.curves, table, keys, row + start, first_col + o, scratch,
-                normals, node, share,
-            )  # fmt: skip
-            g_plus[o, start:stop] = scratch[1, : stop - start]
-            g_minus[o, start:stop] = scratch[3, : stop - start]
+        for start in range(0, weights.shape[1], CHUNK):
+            stop = min(start + CHUNK, weights.shape[1])
+            u = scratch[3, : stop - start]
+            _relative_weights(weights[o, start:stop], w_max[o], u)
+            for d in range(plane.slope.shape[0]):
+                found, spread = _age_device(
+                    u, d, table, plane, keys, row + start, first_col + o, scratch, normals, node, share
+                )
+                g[d, o, start:stop] = found
+                if table.has_read:
+                    variance[d, o, start:stop] = spread
+                else:
+                    variance[d, o, start:stop] = weights.dtype.type(0)

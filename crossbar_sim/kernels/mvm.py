@@ -20,10 +20,10 @@ _LANES = 16
 
 
 @njit(cache=True)
-def read_keys(key, read, n_tiles):
-    """(n_tiles, 2): key of the normals of read number `read` on each row tile; vector and column are the counter."""
-    keys = np.empty((n_tiles, 2), np.uint32)
-    for k in range(n_tiles):
+def read_keys(key, read, n_parts):
+    """(n_parts, 2): key of the normals of read number `read` on each part; vector and column are the counter."""
+    keys = np.empty((n_parts, 2), np.uint32)
+    for k in range(n_parts):
         keys[k] = threefry(key[0], key[1], u32(read), u32(k))
     return keys
 
@@ -208,16 +208,16 @@ def _dot_squares(variances, x):
 
 @njit(parallel=True, cache=True)
 def read_few(
-    codes, stops, effective, variance, per_level, noise_variance, noisy, step, levels, full_scale, gain, bias, keys, y
+    codes, parts, effective, variance, per_level, noise_variance, noisy, step, levels, full_scale, gain, bias, keys, y
 ):
-    """Column sums and `read_columns` of a few vectors on all row tiles, in one pass over the matrix.
+    """Column sums and `read_columns` of a few vectors on all parts of a matrix, in one pass over it.
 
     For a handful of vectors the work is reading the matrix once, and handing threads from step to step costs more than
     the steps.
 
-    Arguments  codes (T, K); stops (n_tiles,) end of each row tile; effective, variance: the tiles' (N, rows) one after
-               the other, flat, `variance` as stored or empty; full_scale (n_tiles, T); gain (n_tiles, N);
-               keys (n_tiles, 2); y (T, N) out; the rest as in `read_columns`
+    Arguments  codes (T, K); parts (P, 3): row tile, first and last row + 1; effective, variance: the parts' (N, rows)
+               one after the other, flat, `variance` as stored or empty; full_scale (row tiles, T); gain (P, N);
+               keys (P, 2); y (T, N) out; the rest as in `read_columns`
     Returns    number of saturated outputs
     """
     half = GROUP // 2
@@ -233,9 +233,10 @@ def read_few(
         normals = np.empty((2, _LANES), np.float32)
         v, spread = np.empty(_LANES, codes.dtype), np.empty(_LANES, codes.dtype)
         for t in range(n_vectors):
-            start = 0
-            for k in range(stops.shape[0]):
-                stop = stops[k]
+            first = 0
+            for k in range(parts.shape[0]):
+                tile, start, stop = parts[k]
+                rows = stop - start
                 drive = codes[t, start:stop]
                 if noisy:
                     fill_normals(keys[k, 0], keys[k, 1], u32(lane), u32(t), normals[0, :n], normals[1, :n])
@@ -243,15 +244,15 @@ def read_few(
                     first_col = col + side * half
                     last_col = min(first_col + n, n_cols)
                     for c in range(first_col, last_col):
-                        at = start * n_cols + c * (stop - start)
-                        v[c - first_col] = _dot(effective[at : at + stop - start], drive)
+                        at = first + c * rows
+                        v[c - first_col] = _dot(effective[at : at + rows], drive)
                         if has_variance:
-                            spread[c - first_col] = _dot_squares(variance[at : at + stop - start], drive)
+                            spread[c - first_col] = _dot_squares(variance[at : at + rows], drive)
                     width = max(last_col - first_col, 0)
                     saturated += _convert(
                         v[:width], spread[:width], has_variance, normals[side], per_level, noise_variance, noisy, step,
-                        levels, full_scale[k, t], gain[k, first_col:last_col], bias[first_col:last_col], k == 0,
+                        levels, full_scale[tile, t], gain[k, first_col:last_col], bias[first_col:last_col], k == 0,
                         y[t, first_col:last_col],
                     )  # fmt: skip
-                start = stop
+                first += n_cols * rows
     return saturated

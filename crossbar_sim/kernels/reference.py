@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossbar_sim.kernels.mvm import GROUP
-from crossbar_sim.mapping import encode_pair
+from crossbar_sim.kernels.conductance import DeviceKeys
+from crossbar_sim.mapping import Layout
 from device_models import DeviceCurves
 
 Floats = NDArray[np.float64]
@@ -14,12 +15,12 @@ Words = NDArray[np.uint32]
 
 
 def threefry(key: tuple[int, int], counter0: Words, counter1: Words) -> tuple[Words, Words]:
-    """Threefry-2x32 with 20 rounds on arrays of counters."""
+    """Threefry-2x32 with 13 rounds on arrays of counters."""
     rotations = (13, 15, 26, 6, 17, 29, 16, 24)
     k = [np.uint32(key[0]), np.uint32(key[1]), np.uint32(0x1BD11BDA) ^ np.uint32(key[0]) ^ np.uint32(key[1])]
     with np.errstate(over="ignore"):
         x0, x1 = counter0 + k[0], counter1 + k[1]
-        for r in range(20):
+        for r in range(13):
             x0 = x0 + x1
             x1 = (x1 << np.uint32(rotations[r % 8])) | (x1 >> np.uint32(32 - rotations[r % 8]))
             x1 = x1 ^ x0
@@ -65,23 +66,27 @@ def age_matrix(
     w_max: Floats,
     curves: DeviceCurves,
     window_uS: tuple[float, float],
-    pair: str,
-    keys: Words,
+    layout: Layout,
+    keys: list[DeviceKeys],
     row: int = 0,
-) -> tuple[Floats, Floats]:
-    """Relative effective weights (n_out, n) and per-read variances of one row of tiles."""
+) -> list[tuple[Floats, Floats]]:
+    """Relative effective weights (n_out, n) and per-read variances of one row of tiles, for each plane."""
     n_out, n = weights.shape
     counter0, counter1 = np.meshgrid(np.arange(row, row + n, dtype=np.uint32), np.arange(n_out, dtype=np.uint32))
     u = np.divide(weights, w_max[:, None], out=np.zeros_like(weights), where=w_max[:, None] > 0)
-    frozen = normals(tuple(keys[2]), counter0, counter1)
-    aged = [
-        age_device(
-            target.astype(np.float64), curves, *normals(tuple(keys[polarity]), counter0, counter1), frozen[polarity]
-        )
-        for polarity, target in enumerate(encode_pair(np.clip(u, -1, 1), *window_uS, pair))
-    ]
+    targets = iter(layout.targets(np.clip(u, -1, 1), *window_uS))
     span = window_uS[1] - window_uS[0]
-    return (aged[0][0] - aged[1][0]) / span, (aged[0][1] + aged[1][1]) / span**2
+    planes = []
+    for plane, key in zip(layout.planes, keys, strict=True):
+        effective, variance = np.zeros_like(u), np.zeros_like(u)
+        for d, device in enumerate(plane.devices):
+            frozen = normals(tuple(key.frozen[d // 2]), counter0, counter1)[d % 2]
+            z = normals(tuple(key.program[d]), counter0, counter1)
+            g, spread = age_device(next(targets).astype(np.float64), curves, *z, frozen)
+            effective += device.weight * g / span
+            variance += device.weight**2 * spread / span**2
+        planes.append((effective, variance))
+    return planes
 
 
 def quantise(x: Floats, full_scale: Floats | float, levels: int) -> Floats:

@@ -10,9 +10,6 @@ from device_models.errors import UsageError
 
 Span = tuple[int, int]
 
-DEVICES_PER_WEIGHT = 2
-"""A differential pair."""
-
 
 def split_evenly(size: int, largest: int | None) -> tuple[Span, ...]:
     """(start, stop) of the fewest parts of at most `largest`; sizes differ by at most one, larger ones first.
@@ -36,10 +33,13 @@ class TilePlan:
     rows: tuple[Span, ...]
     cols: tuple[Span, ...]
     tile: TileSpec
+    devices_per_weight: int
 
     @classmethod
-    def of(cls, n_in: int, n_out: int, tile: TileSpec) -> TilePlan:
-        return cls(n_in, n_out, split_evenly(n_in, tile.rows), split_evenly(n_out, tile.cols), tile)
+    def of(cls, n_in: int, n_out: int, tile: TileSpec, devices_per_weight: int = 2) -> TilePlan:
+        """Split a matrix evenly over tiles; the devices of a weight (a pair: 2) share its cell."""
+        rows, cols = split_evenly(n_in, tile.rows), split_evenly(n_out, tile.cols)
+        return cls(n_in, n_out, rows, cols, tile, devices_per_weight)
 
     @property
     def n_tiles(self) -> int:
@@ -47,7 +47,7 @@ class TilePlan:
 
     @property
     def n_devices(self) -> int:
-        return DEVICES_PER_WEIGHT * self.n_in * self.n_out
+        return self.devices_per_weight * self.n_in * self.n_out
 
     @property
     def utilisation(self) -> float:

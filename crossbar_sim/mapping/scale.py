@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossbar_sim.mapping.plan import TilePlan
-from crossbar_sim.spec import PairEncoding
+from crossbar_sim.spec import Encoding
 from device_models.errors import UsageError
 
 _BLOCK = 2048  # output rows looked at together: bounds temporary memory, changes no number
 
 
 def full_scale_weights(
-    weights: NDArray[np.floating], plan: TilePlan, encoding: PairEncoding, name: str = "weights"
+    weights: NDArray[np.floating], plan: TilePlan, encoding: Encoding, name: str = "weights"
 ) -> NDArray[np.floating]:
     """w_max of each row of tiles and output.
 
@@ -37,7 +37,7 @@ def full_scale_weights(
     if not np.isfinite(largest).all():
         row, col = (int(index) for index in np.argwhere(~np.isfinite(weights))[0])
         raise UsageError(f"{name}[{row}, {col}] = {weights[row, col]}: weights must be finite")
-    scale = _spread(largest, plan, encoding.scale)
+    scale = _spread(largest, plan, encoding.scale, encoding.columns_per_scale)
     if encoding.clip is not None:
         mean_square = squares / plan.n_in
         if encoding.clip.per == "tensor":
@@ -46,7 +46,13 @@ def full_scale_weights(
     return scale
 
 
-def _spread(largest: NDArray[np.floating], plan: TilePlan, granularity: str) -> NDArray[np.floating]:
+def _spread(largest: NDArray[np.floating], plan: TilePlan, granularity: str, group: int) -> NDArray[np.floating]:
+    if group > 1:  # only where w_max is taken per output
+        largest = largest.copy()
+        for c0, c1 in plan.cols:
+            for start in range(c0, c1, group):
+                part = largest[:, start : min(start + group, c1)]
+                part[:] = part.max(axis=1, keepdims=True)
     match granularity:
         case "tile_column":
             return largest

@@ -3,18 +3,21 @@
 from crossbar_sim.spec.chip import ChipSpec
 from crossbar_sim.spec.compensation import GlobalDriftCompensation
 from crossbar_sim.spec.converters import AdcSpec, CalibratedRange, DacSpec, DynamicRange, StaticRange
-from crossbar_sim.spec.encoding import PairEncoding, SigmaClip
+from crossbar_sim.spec.encoding import BitSliceEncoding, Encoding, OffsetEncoding, PairEncoding, SigmaClip
 from crossbar_sim.spec.read_noise import FrozenReadNoise, PerReadNoise, SplitReadNoise
 from crossbar_sim.spec.tile import TileSpec
 
 __all__ = [
     "AdcSpec",
+    "BitSliceEncoding",
     "CalibratedRange",
     "ChipSpec",
     "DacSpec",
     "DynamicRange",
+    "Encoding",
     "FrozenReadNoise",
     "GlobalDriftCompensation",
+    "OffsetEncoding",
     "PairEncoding",
     "PerReadNoise",
     "SigmaClip",

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from crossbar_sim.spec.compensation import GlobalDriftCompensation
 from crossbar_sim.spec.converters import AdcSpec, DacSpec
-from crossbar_sim.spec.encoding import PairEncoding
+from crossbar_sim.spec.encoding import Encoding, PairEncoding
 from crossbar_sim.spec.explain import explain_rows, format_rows
 from crossbar_sim.spec.read_noise import ReadNoise, SplitReadNoise
 from crossbar_sim.spec.tile import TileSpec
@@ -33,7 +33,7 @@ class ChipSpec(StrictModel):
     name: Text = Field("custom", description="Name in tables and plots")
     device: Device = Field(description="The memory device")
     tile: TileSpec = Field(TileSpec(), description="Size of an array")
-    encoding: PairEncoding = Field(PairEncoding(), description="From weights to conductances")
+    encoding: Encoding = Field(PairEncoding(), description="From weights to conductances")
     dac: DacSpec | None = Field(DacSpec(), description="Input converter; none drives the array with exact inputs")
     adc: AdcSpec | None = Field(AdcSpec(), description="Output converter; none reads exact column sums")
     read_noise: ReadNoise | None = Field(SplitReadNoise(), description="How read noise of the devices is seen")

@@ -40,6 +40,10 @@ CHIPS = {
     "frozen": {"read_noise": "frozen"},
     "per read": {"read_noise": "per_read"},
     "scaled per tile and column": {"encoding.scale": "tile_column", "encoding.pair": "two_sided"},
+    "three devices per polarity": {"encoding.devices": 3, "encoding.fill": "msf"},
+    "digital offset": {"encoding": {"kind": "offset"}},
+    "reference column": {"encoding": {"kind": "offset", "correction": "column"}, "tile.cols": 100},
+    "bit slices": {"encoding": {"kind": "bit_slice", "slices": (3, 2, 2)}, "adc.bound": 2.0},
 }
 
 
@@ -100,15 +104,55 @@ def test_a_read_through_exact_converters_is_the_effective_matrix():
 
 @pytest.mark.parametrize(("dtype", "relative"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
 @pytest.mark.parametrize("scale", ["tensor", "tile", "column", "tile_column"])
-@pytest.mark.parametrize("pair", ["one_sided", "two_sided"])
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        {"pair": "one_sided"},
+        {"pair": "two_sided"},
+        {"devices": 2, "fill": "msf"},
+        {"devices": 3, "fill": "equal"},
+        {"devices": 2, "fill": "significance", "significance": (1.0, 4.0)},
+        {"kind": "offset"},
+        {"kind": "offset", "correction": "column"},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("backend", ["numba", "torch"])
-def test_an_ideal_chip_is_the_digital_matrix(dtype, relative, scale, pair, backend):
+def test_an_ideal_chip_is_the_digital_matrix(dtype, relative, scale, encoding, backend):
     spec = ChipSpec.preset("ideal").evolve(
-        **{"encoding.scale": scale, "encoding.pair": pair, "tile.rows": 64, "tile.cols": 100, "device.g_min_uS": 0.5}
+        **{"encoding": {**encoding, "scale": scale}, "tile.rows": 64, "tile.cols": 100, "device.g_min_uS": 0.5}
     )
     x, exact = _vectors(dtype=dtype), _vectors(dtype=dtype).double() @ _weight(dtype).double().t()
     y = ProgrammedMatrix(_weight(dtype), spec, 0, "fc").read(x, backend=backend)
     assert (y.double() - exact).abs().max() <= relative * exact.abs().max()
+
+
+@pytest.mark.parametrize("slices", [(7,), (4, 3), (1, 1, 1, 1, 1, 1, 1), (2, 5)])
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+def test_an_ideal_chip_of_bit_slices_is_the_rounded_digital_matrix(slices, backend):
+    spec = ChipSpec.preset("ideal").evolve(encoding={"kind": "bit_slice", "slices": slices, "scale": "tensor"})
+    weight, x = _weight(torch.float64), _vectors()
+    step = weight.abs().max() / 127
+    y = ProgrammedMatrix(weight, spec, 0, "fc").read(x, backend=backend)
+    torch.testing.assert_close(y, x @ (torch.round(weight / step) * step).t(), rtol=0, atol=1e-12)
+
+
+def test_a_reference_column_adds_one_error_to_all_columns_of_its_tile():
+    """The errors of its devices are shared by a tile: outputs err together, which digital subtraction avoids."""
+    changes = {"tile.cols": 100, "dac": None, "adc": None, "read_noise": None}
+    spread = []
+    for correction in ("digital", "column"):
+        programmed = _programmed(**changes, encoding={"kind": "offset", "correction": correction, "scale": "tensor"})
+        x = torch.ones((1, N_IN), dtype=torch.float64)
+        error = programmed.read(x) - x @ programmed.weight.t()
+        spread.append([float(error[0, a:b].mean()) for a, b in programmed.matrix.plan.cols])
+    digital, column = np.array(spread)
+    reference = _programmed(**changes, encoding={"kind": "offset", "correction": "column", "scale": "tensor"}).matrix
+    shared = sum(part.sum(dim=1) for part in reference.reference_columns.effective).numpy()
+    zero = reference.layout.planes[0].zero(reference.spec.device.g_min_uS, reference.spec.device.g_max_uS)
+    gain = float(reference.gain[0, 0])
+    np.testing.assert_allclose(digital - column, gain * (shared - N_IN * zero), atol=1e-9)
+    assert abs(digital - column).max() > 5 * abs(digital).max()
 
 
 def test_zero_inputs_give_only_the_bias_and_output_noise():

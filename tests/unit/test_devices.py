@@ -8,7 +8,9 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from crossbar_sim.kernels.conductance import age_conductances, age_matrix, device_keys, device_table
+from crossbar_sim.kernels.conductance import age_conductances, device_keys, device_table, plane_tables
+from crossbar_sim.mapping import layout_of
+from crossbar_sim.spec import PairEncoding
 from crossbar_sim.spec import ChipSpec
 from device_models import devices, register_device, registry
 from device_models.errors import SpecError, UsageError
@@ -115,12 +117,12 @@ def _only(curves, **kept):
 def _conductance_and_noise(device, curves, g_uS):
     """What the kernels make of devices at these targets: conductance and per-read s.d. [uS]."""
     span = device.g_max_uS - device.g_min_uS
-    table = device_table(curves, device.g_min_uS, device.g_max_uS, two_sided=False)
-    weights, w_max, keys = (g_uS[None] - device.g_min_uS) / span, np.ones(1), device_keys(0, "m")
-    g, partner, effective, variance = (np.empty_like(weights) for _ in range(4))
-    age_conductances(weights, w_max, table, keys, 0, 0, g, partner)
-    age_matrix(weights, w_max, table, keys, 0, effective, variance)
-    return g[0], np.sqrt(variance[0]) * span if table.has_read else np.zeros_like(g_uS)
+    table = device_table(curves, device.g_min_uS, device.g_max_uS)
+    weights, w_max, layout = (g_uS[None] - device.g_min_uS) / span, np.ones(1), layout_of(PairEncoding())
+    g, variance = np.empty((2, 1, g_uS.size)), np.empty((2, 1, g_uS.size))
+    (plane,), (keys,) = plane_tables(layout), device_keys(0, "m", layout)
+    age_conductances(weights, w_max, table, plane, keys, 0, 0, g, variance)
+    return g[0, 0], np.sqrt(variance.sum(axis=0)[0])
 
 
 def test_tabulated_curves_follow_the_laws_within_1e_4_of_g_max(device, monkeypatch):
@@ -265,7 +267,7 @@ def test_a_device_registered_after_chip_spec_is_accepted_and_comes_back_from_yam
     assert (again, hash(again), again.device.g_max_uS) == (spec, hash(spec), 12.0)
 
 
-LAW_FILES = ["device_models/laws.py", "crossbar_sim/mapping/scale.py", "crossbar_sim/mapping/encode.py"]
+LAW_FILES = ["device_models/laws.py", "crossbar_sim/mapping/scale.py", "crossbar_sim/mapping/layout.py"]
 HEADINGS = ["Equation", "Arguments", "Valid", "Source", "Test"]
 
 

@@ -12,7 +12,7 @@ ROOMS = [
     ["device_models"],
     ["crossbar_sim.spec"],
     ["crossbar_sim.mapping"],
-    ["crossbar_sim.kernels"],
+    ["crossbar_sim.kernels", "crossbar_sim.circuit", "crossbar_sim.converters"],
     ["crossbar_sim.array"],
     ["crossbar_sim.summary", "crossbar_sim.store", "crossbar_sim.chip", "crossbar_sim.tile"],
     ["crossbar_sim.bridge"],
@@ -95,7 +95,7 @@ def test_the_package_itself_and_progress_import_nothing_heavy():
     ("library", "rooms"),
     [
         ("torch", {"crossbar_sim.array", *ROOMS[5], "crossbar_sim.bridge", "crossbar_sim.study"}),
-        ("numba", {"crossbar_sim.kernels"}),
+        ("numba", {"crossbar_sim.kernels", "crossbar_sim.circuit", "crossbar_sim.converters"}),
         ("pydantic", {"device_models", "crossbar_sim.spec"}),
         ("transformers", {"crossbar_sim.bridge"}),
         ("matplotlib", {"crossbar_sim.view"}),

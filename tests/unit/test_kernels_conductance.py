@@ -8,8 +8,16 @@ import torch
 
 from crossbar_sim.array.matrix import stored
 from crossbar_sim.kernels import reference
-from crossbar_sim.kernels.conductance import CHUNK, age_conductances, age_matrix, device_keys, device_table
-from crossbar_sim.mapping import encode_pair
+from crossbar_sim.kernels.conductance import (
+    CHUNK,
+    age_conductances,
+    age_matrix,
+    device_keys,
+    device_table,
+    plane_tables,
+)
+from crossbar_sim.mapping import layout_of
+from crossbar_sim.spec import BitSliceEncoding, OffsetEncoding, PairEncoding
 from device_models import DeviceCurves, devices
 from device_models.ideal import Ideal
 from device_models.pcm_1m import Pcm1M
@@ -21,9 +29,19 @@ DEVICES = {
     "pcm_hermes, one device": PcmHermes(n_devices=1),
     "pcm_1m with a window and noise at the programmed value": Pcm1M(noise_at="programmed", g_min_uS=0.25),
 }
-KEYS = device_keys(3, "layer")
+LAYOUTS = {
+    "one-sided pair": layout_of(PairEncoding()),
+    "two-sided pair": layout_of(PairEncoding(pair="two_sided")),
+    "three devices, msf": layout_of(PairEncoding(devices=3, fill="msf")),
+    "two devices, equal": layout_of(PairEncoding(devices=2, fill="equal")),
+    "significance 1 and 3": layout_of(PairEncoding(devices=2, fill="significance", significance=(1.0, 3.0))),
+    "offset": layout_of(OffsetEncoding()),
+    "slices of 2, 3 and 2 bits": layout_of(BitSliceEncoding(bits=8, slices=(2, 3, 2))),
+}
+PAIR = LAYOUTS["one-sided pair"]
+PLANE, KEYS = plane_tables(PAIR)[0], device_keys(3, "layer", PAIR)[0]
 FIRST_ROW = 100
-TOLERANCE = {np.float32: 1e-6, np.float64: 3e-7}
+TOLERANCE = {np.float32: 1e-6, np.float64: 5e-7}
 """Of g_max. Random numbers, curves and the drift factor are float32 in both; only the rest follows the weights."""
 
 
@@ -35,27 +53,43 @@ def _weights(dtype):
     return weights, (0.9 * abs(weights).max(axis=1)).astype(dtype)  # some weights lie beyond full scale
 
 
-def _aged(weights, w_max, table):
+def _aged(weights, w_max, table, plane=PLANE, keys=KEYS):
     effective, variance = np.empty_like(weights), np.zeros_like(weights)
-    age_matrix(weights, w_max, table, KEYS, FIRST_ROW, effective, variance)
+    age_matrix(weights, w_max, table, plane, keys, FIRST_ROW, effective, variance)
     return effective, variance
 
 
-def _compare(curves, window_uS, pair, dtype):
+def _compare(curves, window_uS, layout, dtype):
     weights, w_max = _weights(dtype)
-    effective, variance = _aged(weights, w_max, device_table(curves, *window_uS, pair == "two_sided"))
-    exact = reference.age_matrix(weights.astype(float), w_max.astype(float), curves, window_uS, pair, KEYS, FIRST_ROW)
-    np.testing.assert_allclose(effective, exact[0], rtol=0, atol=TOLERANCE[dtype])
-    np.testing.assert_allclose(np.sqrt(variance), np.sqrt(exact[1]), rtol=1e-6, atol=TOLERANCE[dtype])
+    keys = device_keys(3, "layer", layout)
+    planes = reference.age_matrix(
+        weights.astype(float), w_max.astype(float), curves, window_uS, layout, keys, FIRST_ROW
+    )
+    if layout.levels > 1:  # elsewhere float32 may round to the other digit
+        u = layout.levels * weights.astype(float) / np.where(w_max > 0, w_max, 1)[:, None]
+        clear = abs(u - np.floor(u) - 0.5) > 1e-4
+    else:
+        clear = np.ones(weights.shape, bool)
+    assert clear.mean() > 0.99
+    for table, key, exact in zip(plane_tables(layout), keys, planes, strict=True):
+        effective, variance = _aged(weights, w_max, device_table(curves, *window_uS), table, key)
+        np.testing.assert_allclose(effective[clear], exact[0][clear], rtol=0, atol=TOLERANCE[dtype])
+        np.testing.assert_allclose(np.sqrt(variance[clear]), np.sqrt(exact[1][clear]), rtol=1e-6, atol=TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("pair", ["one_sided", "two_sided"])
+@pytest.mark.parametrize("pair", ["one-sided pair", "two-sided pair"])
 @pytest.mark.parametrize("device", DEVICES.values(), ids=DEVICES.keys())
 def test_age_matrix_equals_the_reference(device, pair, dtype):
     for t_s in (0.0, 1.0, HOUR, YEAR):
         for t_obs_s in (0.0, 1.0, math.inf):
-            _compare(device.curves(t_s, t_obs_s), (device.g_min_uS, device.g_max_uS), pair, dtype)
+            _compare(device.curves(t_s, t_obs_s), (device.g_min_uS, device.g_max_uS), LAYOUTS[pair], dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_age_matrix_equals_the_reference_for_every_encoding(layout, dtype):
+    _compare(Pcm1M().curves(HOUR, 1.0), (0.25, 25.0), layout, dtype)
 
 
 @pytest.mark.parametrize("dead_uS", [0.0, 3.0])
@@ -78,38 +112,49 @@ def test_age_matrix_equals_the_reference_for_a_device_with_every_effect(dead_uS,
         floor_at_zero=floor_at_zero,
         dead_uS=dead_uS,
     )
-    _compare(curves, (0.0, 25.0), "one_sided", np.float64)
+    _compare(curves, (0.0, 25.0), PAIR, np.float64)
 
 
-@pytest.mark.parametrize("pair", ["one_sided", "two_sided"])
+def _devices(weights, w_max, table, layout, row=0, first_col=0):
+    """Conductances of all devices of all planes, and their variances."""
+    found = []
+    for plane, key in zip(plane_tables(layout), device_keys(3, "layer", layout), strict=True):
+        g, variance = (np.empty((len(plane.slope), *weights.shape), weights.dtype) for _ in range(2))
+        age_conductances(weights, w_max, table, plane, key, row, first_col, g, variance)
+        found.append((g, variance))
+    return np.concatenate([g for g, _ in found]), np.concatenate([variance for _, variance in found])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
 @pytest.mark.parametrize("g_min_uS", [0.0, 0.25])
-def test_an_ideal_device_holds_the_encoded_targets_exactly(pair, g_min_uS):
+def test_an_ideal_device_holds_the_encoded_targets_exactly(layout, g_min_uS):
     weights, w_max = _weights(np.float64)
-    table = device_table(Ideal(g_min_uS=g_min_uS).curves(YEAR, 1.0), g_min_uS, 25.0, pair == "two_sided")
-    g_plus, g_minus = np.empty_like(weights), np.empty_like(weights)
-    age_conductances(weights, w_max, table, KEYS, 0, 0, g_plus, g_minus)
+    table = device_table(Ideal(g_min_uS=g_min_uS).curves(YEAR, 1.0), g_min_uS, 25.0)
+    found, variance = _devices(weights, w_max, table, layout)
     u = np.divide(weights, w_max[:, None], out=np.zeros_like(weights), where=w_max[:, None] > 0).clip(-1, 1)
-    for g, expected in zip((g_plus, g_minus), encode_pair(u, g_min_uS, 25.0, pair), strict=True):
+    for g, expected in zip(found, layout.targets(u, g_min_uS, 25.0), strict=True):
         np.testing.assert_allclose(g, expected, rtol=0, atol=1e-14 * 25)
+    assert (variance == 0).all()
 
 
 @pytest.mark.parametrize("name", ["pcm_1m", "pcm_hermes", "pcm_1m with a window and noise at the programmed value"])
 def test_conductances_of_a_tile_are_those_behind_the_effective_weights(name):
     device = DEVICES[name]
     weights, w_max = _weights(np.float64)
-    table = device_table(device.curves(HOUR, 1.0), device.g_min_uS, device.g_max_uS, two_sided=False)
-    effective, _ = _aged(weights, w_max, table)
+    table = device_table(device.curves(HOUR, 1.0), device.g_min_uS, device.g_max_uS)
+    effective, variance = _aged(weights, w_max, table)
     rows, cols = slice(30, 600), slice(1, 4)
-    g_plus, g_minus = np.empty((3, 570)), np.empty((3, 570))
-    age_conductances(weights[cols, rows], w_max[cols], table, KEYS, FIRST_ROW + 30, 1, g_plus, g_minus)
-    np.testing.assert_array_equal((g_plus - g_minus) / (device.g_max_uS - device.g_min_uS), effective[cols, rows])
+    (g_plus, g_minus), spread = _devices(weights[cols, rows], w_max[cols], table, PAIR, FIRST_ROW + 30, 1)
+    span = device.g_max_uS - device.g_min_uS
+    np.testing.assert_array_equal((g_plus - g_minus) / span, effective[cols, rows])
+    np.testing.assert_array_equal(spread.sum(axis=0) / (span * span), variance[cols, rows])
 
 
 def test_devices_without_a_spread_drift_by_the_power_law():
     device = Pcm1M(program_scale=0.0, read_scale=0.0, nu_sigma_law=(0.0, 0.0, 0.0, 0.0))
     u = np.linspace(0.01, 1, 500)[None]
     for t_s in (0.0, 1.0, HOUR, YEAR):
-        table = device_table(device.curves(t_s, 1.0), 0.0, 25.0, two_sided=False)
+        table = device_table(device.curves(t_s, 1.0), 0.0, 25.0)
         effective, _ = _aged(u, np.ones(1), table)
         factor = ((t_s + 20) / 20) ** -device.nu_mean(25 * u)
         np.testing.assert_allclose(effective, u * factor, rtol=1e-4)
@@ -121,24 +166,24 @@ def test_devices_without_a_spread_drift_by_the_power_law():
 def test_noise_scales_of_zero_leave_the_targets_bit_for_bit():
     weights, w_max = _weights(np.float32)
     quiet = Pcm1M(program_scale=0.0, read_scale=0.0, drift_scale=0.0)
-    tables = [device_table(device.curves(YEAR, 0.0), 0.0, 25.0, two_sided=False) for device in (quiet, Ideal())]
+    tables = [device_table(device.curves(YEAR, 0.0), 0.0, 25.0) for device in (quiet, Ideal())]
     np.testing.assert_array_equal(*(_aged(weights, w_max, table)[0] for table in tables))
 
 
 def test_targets_below_the_dead_zone_become_exact_zeros():
     device = devices()["pcm_afm"]()
     u = np.array([[0.0, 0.599 / 180, 0.601 / 180, -0.599 / 180, -0.601 / 180, 1.0]])
-    table = device_table(device.curves(0.0, 0.0), 0.0, 180.0, two_sided=False)
+    table = device_table(device.curves(0.0, 0.0), 0.0, 180.0)
     effective, _ = _aged(u, np.ones(1), table)
     assert (effective[0] == 0).tolist() == [True, True, False, True, False, False]
 
 
 def test_variance_is_stored_as_bfloat16_within_0_4_percent():
     weights, w_max = _weights(np.float32)
-    table = device_table(Pcm1M().curves(HOUR, 1.0), 0.0, 25.0, two_sided=False)
+    table = device_table(Pcm1M().curves(HOUR, 1.0), 0.0, 25.0)
     _, variance = _aged(weights, w_max, table)
     half = torch.empty(weights.shape, dtype=torch.bfloat16)
-    age_matrix(weights, w_max, table, KEYS, FIRST_ROW, np.empty_like(weights), stored(half))
+    age_matrix(weights, w_max, table, PLANE, KEYS, FIRST_ROW, np.empty_like(weights), stored(half))
     assert (variance > 0).any()
     np.testing.assert_allclose(half.float().numpy(), variance, rtol=0.004)
     assert torch.equal(half, torch.from_numpy(variance).to(torch.bfloat16))  # half to even, as torch does
@@ -146,15 +191,18 @@ def test_variance_is_stored_as_bfloat16_within_0_4_percent():
 
 def test_the_position_of_a_device_and_not_its_tile_decides_its_random_numbers():
     weights, w_max = _weights(np.float64)
-    table = device_table(Pcm1M().curves(HOUR, 1.0), 0.0, 25.0, two_sided=False)
+    table = device_table(Pcm1M().curves(HOUR, 1.0), 0.0, 25.0)
     whole, spread = _aged(weights, w_max, table)
     for start, stop in ((0, 1), (1, 333), (333, 700)):
         part, variance = np.empty((5, stop - start)), np.empty((5, stop - start))
-        age_matrix(weights[:, start:stop], w_max, table, KEYS, FIRST_ROW + start, part, variance)
+        age_matrix(weights[:, start:stop], w_max, table, PLANE, KEYS, FIRST_ROW + start, part, variance)
         np.testing.assert_array_equal(part, whole[:, start:stop])
         np.testing.assert_array_equal(variance, spread[:, start:stop])
 
 
-def test_layers_and_seeds_have_keys_of_their_own():
-    keys = [tuple(map(tuple, device_keys(seed, layer))) for seed, layer in ((0, "a"), (1, "a"), (0, "b"))]
-    assert len({word for layer in keys for word in layer}) == 9
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_every_device_of_every_layer_and_seed_has_keys_of_its_own(layout):
+    keys = [device_keys(seed, layer, layout) for seed, layer in ((0, "a"), (1, "a"), (0, "b"))]
+    words = [tuple(word) for planes in keys for plane in planes for part in plane for word in part]
+    pairs = sum(-(-len(plane.devices) // 2) for plane in layout.planes)
+    assert len(words) == len(set(words)) == 3 * (layout.n_devices + pairs)

@@ -11,6 +11,7 @@ from crossbar_sim.kernels.random import random_key
 
 STOPS = np.array([288, 576, 577])
 SPANS = ((0, 288), (288, 576), (576, 577))
+PARTS = np.array([(k, *span) for k, span in enumerate(SPANS)])
 
 
 def _quantise(x, levels, static_range=(), stops=STOPS):
@@ -206,7 +207,7 @@ def test_a_read_of_few_vectors_equals_matrix_products_and_read_columns(n_vectors
     flat = np.concatenate([effective[:, start:stop].ravel() for start, stop in SPANS])
     flat_variance = np.concatenate([variance[:, start:stop].ravel() for start, stop in SPANS]) if spread else flat[:0]
     found = read_few(
-        codes, STOPS, flat, flat_variance, 1 / 127, 0.01, True, STEP, levels, full_scale, gain, bias, keys, y
+        codes, PARTS, flat, flat_variance, 1 / 127, 0.01, True, STEP, levels, full_scale, gain, bias, keys, y
     )
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
     assert found == saturated
@@ -219,7 +220,7 @@ def test_a_read_of_few_vectors_takes_bfloat16_variances_beside_float32_weights()
     one, y = np.ones((1, 77), np.float32), np.empty((2, 77), np.float32)
     keys = read_keys(np.array([3, 4], np.uint32), 0, 1)
     read_few(
-        codes, np.array([301]), np.zeros(77 * 301, np.float32), stored(variance.flatten()), 1.0, 0.0, True, 1.0, 0,
+        codes, np.array([(0, 0, 301)]), np.zeros(77 * 301, np.float32), stored(variance.flatten()), 1.0, 0.0, True, 1.0, 0,
         np.ones((1, 2), np.float32), one, 0 * one[0], keys, y,
     )  # fmt: skip
     z = reference.read_normals(tuple(int(word) for word in keys[0]), 2, 77)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from scipy.stats import norm
 
-from crossbar_sim.mapping import ModelPlan, TilePlan, decode_pair, encode_pair, full_scale_weights, split_evenly
+from crossbar_sim.mapping import ModelPlan, TilePlan, full_scale_weights, split_evenly
 from crossbar_sim.spec import ChipSpec, PairEncoding, SigmaClip, TileSpec
 from device_models.errors import UsageError
 
@@ -39,50 +39,6 @@ def test_an_empty_matrix_is_refused(size):
     with pytest.raises(UsageError) as caught:
         split_evenly(size, 512)
     assert str(caught.value) == f"size = {size}: a weight matrix needs at least one row and one column"
-
-
-W = np.array([[0.5, -0.2], [-1.0, 0.05]])
-
-
-@pytest.mark.parametrize(
-    ("g_min_uS", "pair", "plus", "minus"),
-    [
-        (0.0, "one_sided", [[12.5, 0], [0, 1.25]], [[0, 5], [25, 0]]),
-        (0.25, "one_sided", [[12.625, 0.25], [0.25, 1.4875]], [[0.25, 5.2], [25, 0.25]]),
-        (0.0, "two_sided", [[18.75, 10], [0, 13.125]], [[6.25, 15], [25, 11.875]]),
-        (0.25, "two_sided", [[18.8125, 10.15], [0.25, 13.24375]], [[6.4375, 15.1], [25, 12.00625]]),
-    ],
-)
-def test_pair_oracle(g_min_uS, pair, plus, minus):
-    g_plus, g_minus = encode_pair(W, g_min_uS, 25.0, pair)
-    np.testing.assert_allclose(g_plus, plus, atol=1e-13)
-    np.testing.assert_allclose(g_minus, minus, atol=1e-13)
-
-
-def test_an_unknown_pair_is_refused():
-    with pytest.raises(UsageError) as caught:
-        encode_pair(W, 0.0, 25.0, "offset")
-    assert str(caught.value) == "encoding.pair = 'offset': must be one_sided or two_sided"
-
-
-@exactly
-@given(
-    u=st.lists(st.floats(-1, 1), min_size=1, max_size=8),
-    g_min_uS=st.floats(0, 10),
-    span_uS=st.floats(0.1, 100),
-    pair=st.sampled_from(["one_sided", "two_sided"]),
-)
-def test_a_pair_lies_in_the_window_and_gives_its_weight_back(u, g_min_uS, span_uS, pair):
-    g_plus, g_minus = encode_pair(u, g_min_uS, g_min_uS + span_uS, pair)
-    rounding = 1e-15 * (g_min_uS + span_uS)
-    for g in (g_plus, g_minus):
-        assert (g >= g_min_uS).all()
-        assert (g <= g_min_uS + span_uS + rounding).all()
-    np.testing.assert_allclose(decode_pair(g_plus, g_minus, g_min_uS, g_min_uS + span_uS), u, atol=1e-12)
-    if pair == "one_sided":
-        assert (np.minimum(g_plus, g_minus) == g_min_uS).all()
-    else:
-        np.testing.assert_allclose(g_plus + g_minus, 2 * g_min_uS + span_uS, rtol=1e-14)
 
 
 W4 = np.array([[1.0, -4.0, 0.5, 0.25], [-2.0, 3.0, 8.0, 0.0], [0.1, 0.2, 0.3, -0.4], [0.0, 0.0, 0.0, 0.0]])

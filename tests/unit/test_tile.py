@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crossbar_sim import Tile
-from crossbar_sim.mapping import decode_pair
+from crossbar_sim.mapping import layout_of
 from crossbar_sim.spec import ChipSpec
 from device_models.errors import CrossbarError, StateError, UsageError
 
@@ -78,7 +78,8 @@ def test_conductances_have_inputs_as_rows_and_decode_to_the_weights(pair, g_min_
     for g in (g_plus, g_minus):
         assert g.min() >= g_min_uS
         assert g.max() <= 25.0 * (1 + 1e-15)
-    np.testing.assert_allclose(decode_pair(g_plus, g_minus, g_min_uS, 25.0) * abs(W).max(), W.T, atol=1e-13)
+    u = layout_of(spec.encoding).weights([g_plus, g_minus], g_min_uS, 25.0)
+    np.testing.assert_allclose(u * abs(W).max(), W.T, atol=1e-13)
 
 
 def test_conductances_of_each_tile_make_up_the_matrix():
