@@ -1,0 +1,62 @@
+"""The resistances of one array as the solvers take them: one number per wire segment."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossbar_sim.spec.wires import WiresSpec
+
+Floats = NDArray[np.float64]
+
+
+class Lines(NamedTuple):
+    """Segment resistances of an array of N word lines and M bit lines.
+
+    wl_ohm (M,)   between each word-line node and its neighbour towards the driver; the first includes the driver
+    bl_ohm (N,)   between each bit-line node and its neighbour towards the sense node; the last includes the sense
+    wl_far_S      conductance from the last node of a word line to a second driver at its far end; 0 where there is none
+    bl_far_S      the same of a bit line: a second sense node beyond its first node
+    """
+
+    wl_ohm: Floats
+    bl_ohm: Floats
+    wl_far_S: float = 0.0
+    bl_far_S: float = 0.0
+
+    def transposed(self) -> Lines:
+        """The lines of the array whose drivers are this one's sense nodes: conductances are ``g[::-1, ::-1].T``."""
+        return Lines(self.bl_ohm[::-1].copy(), self.wl_ohm[::-1].copy(), self.bl_far_S, self.wl_far_S)
+
+
+def lines_of(wires: WiresSpec, n_rows: int, n_cols: int) -> Lines:
+    """Segment resistances of an array of `n_rows` x `n_cols` devices.
+
+    Interleaved arrays have a word line for each device of a weight (a pair: +V, -V) and one bit-line node for them, so
+    the bit-line segments inside a weight have no resistance. In an array with separate source lines, source and bit
+    line of a column carry the same current, so together they act as one line of the summed resistance.
+    """
+    driver, sense = wires.r_driver_ohm or 0.0, wires.r_sense_ohm or 0.0
+    r_wl, r_bl = wires.r_wl_ohm or 0.0, wires.r_bl_ohm or 0.0
+    if wires.topology == "separate_source":
+        r_bl += wires.r_source_ohm or 0.0
+        return Lines(np.zeros(n_cols), _line(n_rows, r_bl, sense + driver, 1)[::-1].copy())
+    far_ohm = driver + r_wl if wires.two_sided else 0.0
+    return Lines(
+        wl_ohm=_line(n_cols, r_wl, driver, 1),
+        bl_ohm=_line(n_rows, r_bl, sense, wires.devices_per_node)[::-1].copy(),
+        wl_far_S=1.0 / far_ohm if far_ohm > 0 else 0.0,  # a line without any resistance has one potential anyway
+    )
+
+
+def _line(n: int, segment_ohm: float, end_ohm: float, devices_per_node: int) -> Floats:
+    ohm = np.where(np.arange(n) % devices_per_node == 0, segment_ohm, 0.0)
+    ohm[0] += end_ohm
+    return ohm
+
+
+def in_series(g_S: Floats, r_ohm: float | None) -> Floats:
+    """Equation: g' = g / (1 + g R), a device in series with the transistor that selects it."""
+    return g_S if r_ohm is None else g_S / (1.0 + g_S * r_ohm)
