@@ -1,0 +1,121 @@
+"""Wires folded into conductances: with linear devices and driven lines an array is one linear map."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from crossbar_sim.circuit.closed_form import attenuate, first_order_loss
+from crossbar_sim.circuit.lines import Lines, in_series, lines_of
+from crossbar_sim.circuit.nodal import checked_conductances, solve_lines
+from crossbar_sim.circuit.units import S_PER_uS, to_S, to_uS
+from crossbar_sim.spec.wires import WiresSpec
+from device_models.errors import UsageError
+
+Floats = NDArray[np.floating]
+
+
+class Folded(NamedTuple):
+    """How the wires of one tile were folded in: its largest first-order loss C and whether it was solved exactly."""
+
+    max_c: float
+    exact: bool
+
+
+def effective_conductance(g_uS: ArrayLike, wires: WiresSpec) -> NDArray[np.float64]:
+    """The matrix with I = G_eff^T V that an array with resistive wires amounts to.
+
+    Equation   row i of G_eff: column currents of the nodal solution per volt on word line i alone
+    Arguments  g_uS (N, M) [uS] as in nodal.solve_array; the result is (N, M) [uS]
+    Valid      idle_rows clamped and topology shared: otherwise currents are not linear in the inputs, UsageError
+    Cost       min(N, M) nodal solutions: where N > M, of the array with drivers and sense nodes exchanged, whose
+               effective matrix is the transposed one (reciprocity)
+    Test       tests/unit/test_circuit_effective.py
+    """
+    g = checked_conductances(g_uS)
+    _check_linear(wires)
+    return to_uS(_linear_map(in_series(to_S(g), wires.r_transistor_ohm), lines_of(wires, *g.shape)))
+
+
+def _linear_map(g_S: NDArray[np.float64], lines: Lines) -> NDArray[np.float64]:
+    n, m = g_S.shape
+    if n <= m:
+        return solve_lines(g_S, np.eye(n), lines).currents_A
+    exchanged = np.ascontiguousarray(g_S[::-1, ::-1].T)
+    return solve_lines(exchanged, np.eye(m), lines.transposed()).currents_A[::-1, ::-1].T
+
+
+def fold_wires(g_uS: Floats, variance: Floats | None, wires: WiresSpec) -> Folded:
+    """Replace the conductances of one tile by those that ideal wires would need for the same currents.
+
+    Equation   g / (1 + C), g (1 - C) or the nodal solution (`wires.model`; nodal where max C > `wires.max_c`); the
+               variance of a read is scaled by (g_eff / g)^2, right to first order in C; with a transistor in series
+               g is g / (1 + g R) first, its variance scaled by (1 + g R)^-4
+    Arguments  g_uS (D, M, N) [uS] and variance (D, M, N) [uS^2] or None, both changed in place: device d of output m
+               and input n; bit lines in the order of outputs, the devices of an output side by side (M D of them), or,
+               if interleaved, each pair (2 q, 2 q + 1) on one bit line with two word lines per input
+    Valid      finite g >= 0 (UsageError); idle_rows clamped and topology shared
+    Test       tests/unit/test_circuit_effective.py
+    """
+    if g_uS.ndim != 3 or g_uS.size == 0 or (variance is not None and variance.shape != g_uS.shape):
+        raise UsageError(f"g_uS: shape {g_uS.shape}; must be (devices, outputs, inputs), and variance the same")
+    if g_uS.shape[0] % wires.devices_per_node:
+        raise UsageError(f"wires.interleaved = True: needs pairs of devices, the encoding has {g_uS.shape[0]}")
+    _check_linear(wires)
+    if wires.r_transistor_ohm is not None:
+        share = 1 / (1 + g_uS * (wires.r_transistor_ohm * S_PER_uS))
+        g_uS *= share
+        if variance is not None:
+            variance *= share**4
+    lines, pairs = _tile_lines(g_uS, wires), wires.devices_per_node
+    max_c, loss = tile_loss(g_uS, wires)
+    if not np.isfinite(max_c):
+        raise UsageError("g_uS: conductances must be finite and at least 0 uS")
+    spread = np.empty((0, 0, 0), g_uS.dtype) if variance is None else variance
+    if wires.model != "exact" and (wires.max_c is None or max_c <= wires.max_c):
+        attenuate(g_uS, spread, loss, wires.model == "ratio")
+        return Folded(max_c, exact=False)
+    effective = _to_tile(to_uS(_linear_map(to_S(_to_array(g_uS, pairs)), lines)), g_uS.shape, pairs)
+    np.divide(effective, g_uS, out=loss, where=g_uS > 0)  # of devices without conductance the loss is left as it is
+    loss[g_uS == 0] = 1 / (1 + loss[g_uS == 0])
+    if variance is not None:
+        variance *= loss**2
+    g_uS[...] = effective
+    return Folded(max_c, exact=True)
+
+
+def tile_loss(g_uS: Floats, wires: WiresSpec) -> tuple[float, Floats]:
+    """Largest and every first-order loss C [1] of a tile g_uS (D, M, N) [uS]; see closed_form.first_order_loss."""
+    lines, per_node = _tile_lines(g_uS, wires), wires.devices_per_node
+    loss = np.empty_like(g_uS)
+    segments = lines.bl_ohm[per_node - 1 :: per_node].copy()  # those between inputs
+    return first_order_loss(g_uS, lines.wl_ohm, lines.wl_far_S, segments, per_node, S_PER_uS, loss), loss
+
+
+def _tile_lines(g: Floats, wires: WiresSpec) -> Lines:
+    n_devices, n_out, n_in = g.shape
+    return lines_of(wires, n_in * wires.devices_per_node, n_out * n_devices // wires.devices_per_node)
+
+
+def _check_linear(wires: WiresSpec) -> None:
+    if not wires.is_linear:
+        raise UsageError(
+            f"wires.idle_rows = {wires.idle_rows!r}, wires.topology = {wires.topology!r}: currents are not linear in "
+            "the inputs, so no effective matrix exists; solve each input with nodal.solve_array"
+        )
+
+
+def _to_array(g: Floats, per_node: int) -> Floats:
+    """(D, M, N) -> (word lines, bit lines)."""
+    n_devices, n_out, n_in = g.shape
+    split = g.reshape(n_devices // per_node, per_node, n_out, n_in)
+    return split.transpose(3, 1, 2, 0).reshape(n_in * per_node, -1)
+
+
+def _to_tile(g: Floats, shape: tuple[int, ...], per_node: int) -> Floats:
+    """(word lines, bit lines) -> (D, M, N)."""
+    n_devices, n_out, n_in = shape
+    split = g.reshape(n_in, per_node, n_out, n_devices // per_node)
+    return split.transpose(3, 1, 2, 0).reshape(shape)
