@@ -1,0 +1,115 @@
+"""An array with its wires as a SPICE deck, and the currents that ngspice prints for it.
+
+Of an array with separate source lines the deck holds the equivalent array: source and bit line as one (lines.lines_of).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from crossbar_sim.circuit.lines import Lines, in_series, lines_of
+from crossbar_sim.circuit.nodal import checked_conductances, checked_drives, gated
+from crossbar_sim.circuit.nonlinear import IVCurve
+from crossbar_sim.circuit.units import to_S
+from crossbar_sim.spec.wires import WiresSpec
+from device_models.errors import UsageError
+
+Floats = NDArray[np.float64]
+
+
+def write_netlist(
+    path: str | Path | None, g_uS: ArrayLike, v_V: ArrayLike, wires: WiresSpec, device: IVCurve | None = None
+) -> str:
+    """The SPICE deck of an array at one drive, also written to `path` where given; run it with ``ngspice -b``.
+
+    Nodes are w<row>_<col> and b<row>_<col> from 0; nodes without resistance between them are one. The deck prints the
+    current of each column, i(vs<col>), positive into the sense node.
+
+    Arguments  g_uS (N, M) [uS]; v_V (N,) [V]; device: I(V) of the devices with a `spice` expression; None is linear
+    Valid      as nodal.solve_array; UsageError for a device without expression or with r_transistor_ohm
+    Test       tests/unit/test_circuit_netlist.py
+    """
+    g, v = to_S(checked_conductances(g_uS)), checked_drives(v_V, np.shape(g_uS))
+    if len(v) != 1:
+        raise UsageError(f"v_V: {len(v)} vectors; a netlist holds one drive")
+    if device is not None and (not device.spice or wires.r_transistor_ohm is not None):
+        raise UsageError("device: a netlist needs its `spice` expression, and r_transistor_ohm none")
+    active = v[0] != 0
+    if wires.topology == "separate_source":
+        g = gated(g, v)
+    floating = ~active if wires.idle_rows == "floating" else np.zeros_like(active)
+    floating &= (g > 0).any(axis=1)  # a line without devices has no voltage of its own
+    lines = lines_of(wires, *g.shape)
+    deck = ["* crossbar array", ".options reltol=1e-10 abstol=1e-18 vntol=1e-15 gmin=1e-18"]
+    deck += _word_lines(lines, v[0], floating)
+    deck += _bit_lines(lines)
+    deck += _devices(in_series(g, wires.r_transistor_ohm), lines, v[0], floating, device)
+    prints = [f"print i(vs{j})" for j in range(g.shape[1])]
+    deck += [".control", "set numdgt=14", "op", *prints, ".endc", ".end"]
+    text = "\n".join(deck) + "\n"
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8")
+    return text
+
+
+def read_currents(printed: str) -> Floats:
+    """Column currents (M,) [A] from what ngspice printed for a deck of `write_netlist`; UsageError if it did not."""
+    found = {int(col): float(value) for col, value in re.findall(r"i\(vs(\d+)\)\s*=\s*(\S+)", printed)}
+    if not found or sorted(found) != list(range(len(found))):
+        raise UsageError(f"ngspice printed no complete set of column currents: {printed.strip()[-200:]!r}")
+    return np.array([found[col] for col in range(len(found))])
+
+
+def _word_node(lines: Lines, i: int, j: int, is_open: bool) -> str:
+    """Name of a word-line node: that of the nearest node towards the driver without resistance in between."""
+    while j >= 0 and lines.wl_ohm[j] == 0:
+        if j == 0 and is_open:
+            break
+        j -= 1
+    return f"d{i}" if j < 0 else f"w{i}_{j}"
+
+
+def _bit_node(lines: Lines, i: int, j: int) -> str:
+    while i < len(lines.bl_ohm) and lines.bl_ohm[i] == 0:
+        i += 1
+    return f"s{j}" if i == len(lines.bl_ohm) else f"b{i}_{j}"
+
+
+def _word_lines(lines: Lines, v: Floats, is_open: NDArray[np.bool_]) -> list[str]:
+    deck, last = [], len(lines.wl_ohm) - 1
+    for i, volt in enumerate(v):
+        if not is_open[i]:
+            deck.append(f"vd{i} d{i} 0 {volt:.17g}")
+        for j, ohm in enumerate(lines.wl_ohm):
+            if ohm > 0 and not (j == 0 and is_open[i]):
+                near = _word_node(lines, i, j - 1, is_open[i]) if j > 0 else f"d{i}"
+                deck.append(f"rw{i}_{j} {near} w{i}_{j} {ohm:.17g}")
+        if lines.wl_far_S > 0 and not is_open[i]:
+            deck.append(f"rf{i} {_word_node(lines, i, last, False)} d{i} {1 / lines.wl_far_S:.17g}")
+    return deck
+
+
+def _bit_lines(lines: Lines) -> list[str]:
+    deck = []
+    for j in range(len(lines.wl_ohm)):
+        for i, ohm in enumerate(lines.bl_ohm):
+            if ohm > 0:
+                deck.append(f"rb{i}_{j} b{i}_{j} {_bit_node(lines, i + 1, j)} {ohm:.17g}")
+        deck.append(f"vs{j} s{j} 0 0")
+    return deck
+
+
+def _devices(g: Floats, lines: Lines, v: Floats, is_open: NDArray[np.bool_], device: IVCurve | None) -> list[str]:
+    deck = []
+    for i, j in np.argwhere(g > 0):
+        ends = _word_node(lines, i, j, is_open[i]), _bit_node(lines, i, j)
+        if device is None:
+            deck.append(f"rg{i}_{j} {ends[0]} {ends[1]} {1 / g[i, j]:.17g}")
+        else:
+            law = device.spice.format(v=f"v({ends[0]},{ends[1]})", g=f"{g[i, j]:.17g}")
+            deck.append(f"bg{i}_{j} {ends[0]} {ends[1]} i={law}")
+    return deck
