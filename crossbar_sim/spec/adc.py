@@ -1,0 +1,171 @@
+"""Kinds of ADC at the columns of a tile, told apart by `kind`; the laws are in `crossbar_sim.converters`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from device_models.strict import Bits, Count, KindOf, NonNegative, Number, Positive, StrictModel
+
+CIRCUIT_SOURCE = "circuit form: M. Spear et al., IEEE JXCDC 2023; magnitudes are the user's"
+
+UnitSpread = Annotated[float, Field(strict=True, gt=0, le=0.2)]
+StageSpread = Annotated[float, Field(strict=True, gt=0, le=0.1)]
+"""Relative spreads so small that no capacitor another is divided by comes out negative, whatever is drawn."""
+
+
+class AbstractAdcSpec(StrictModel):
+    """What every kind has: resolution, full scale, noise ahead of it, and errors that stay with the converter.
+
+    With R the bound, LSB the step of the kind and z standard normals of one converter, a column output v arrives at
+    the quantiser as (1 + gain_sd z1) v + offset_sd_lsb z2 LSB + inl_cubic (v/R)^3 R, with v/R held to [-1, 1] in the
+    cubic, and transition k of the quantiser lies dnl_lsb z_k LSB from its place.
+    """
+
+    bits: Bits = Field(8, description="Resolution including sign")
+    bound: Positive = Field(
+        10.0, description="Full scale in fully driven devices at g_max (input range x w_max); more saturates"
+    )
+    output_noise: Positive | None = Field(
+        None, description="S.d. of Gaussian noise ahead of the converter, per read, in the units of the bound"
+    )
+    group_size: Count = Field(1, description="Neighbouring columns that share one converter and so its errors")
+    gain_sd: Positive | None = Field(None, description="S.d. of the relative gain error, per converter")
+    offset_sd_lsb: Positive | None = Field(None, description="S.d. of the offset in steps of the ADC, per converter")
+    inl_cubic: Number | None = Field(
+        None, description="Integral non-linearity: error at the bound of a cubic, relative to the bound"
+    )
+    dnl_lsb: Annotated[float, Field(strict=True, gt=0, le=0.25)] | None = Field(
+        None, description="S.d. of each transition level in steps, per converter; it stays within half a step"
+    )
+
+    @classmethod
+    def path_root(cls) -> str:
+        return "adc"
+
+
+class UniformAdcSpec(AbstractAdcSpec):
+    """Uniform symmetric quantiser: 2^bits - 1 levels with zero among them, saturating at the bound."""
+
+    kind: Literal["uniform"] = "uniform"
+    stochastic_rounding: bool = Field(False, strict=True, description="Round up with the probability of the fraction")
+
+
+class AsymmetricAdcSpec(AbstractAdcSpec):
+    """2^bits levels from `lower` to the bound, both ends included; zero is not a level where the range is symmetric."""
+
+    kind: Literal["asymmetric"] = "asymmetric"
+    lower: Number | None = Field(None, description="Lowest level in the units of the bound; none is minus the bound")
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.lower is not None and self.lower >= self.bound:
+            raise ValueError(f"lower = {self.lower:g} must be below bound = {self.bound:g}")
+        return self
+
+
+class MidriseAdcSpec(AbstractAdcSpec):
+    """2^bits levels half a step off zero on both sides, the outermost half a step inside the bound."""
+
+    kind: Literal["midrise"] = "midrise"
+
+
+class CcoAdcSpec(AbstractAdcSpec):
+    """Current-controlled oscillator: counts whole periods, so it truncates toward zero."""
+
+    kind: Literal["cco"] = "cco"
+    correction: Literal["half_lsb", "random_phase"] | None = Field(
+        None,
+        description="half_lsb adds half a step to each count but zero, digitally; random_phase starts the oscillator "
+        "at random; none leaves the bias of minus half a step",
+    )
+
+
+class RampAdcSpec(AbstractAdcSpec):
+    """Ramp from one capacitive DAC, compared with every column."""
+
+    kind: Literal["ramp"] = "ramp"
+    source: str = CIRCUIT_SOURCE
+    cdac_columns: Count | None = Field(None, description="Columns that share a capacitive DAC; none: all of a row tile")
+    sigma_cap: UnitSpread | None = Field(None, description="S.d. of a unit capacitor; grows with the root of its size")
+    sigma_cmp: Positive | None = Field(
+        None, description="S.d. of the comparator offset relative to the bound, per converter"
+    )
+    gain_db: Positive | None = Field(100.0, description="Open-loop gain of the amplifier; none is infinite")
+
+
+class SarAdcSpec(AbstractAdcSpec):
+    """Binary search against a capacitive DAC that a group of columns shares."""
+
+    kind: Literal["sar"] = "sar"
+    source: str = CIRCUIT_SOURCE
+    group_size: Count = Field(8, description="Neighbouring columns that share one converter and so its errors")
+    split_cdac: bool = Field(False, strict=True, description="Low bits behind a bridge capacitor")
+    sigma_cap: UnitSpread | None = Field(None, description="S.d. of a unit capacitor; grows with the root of its size")
+    sigma_cmp: Positive | None = Field(
+        None, description="S.d. of the comparator offset relative to the bound, per converter"
+    )
+    gain_db: Positive | None = Field(100.0, description="Open-loop gain of the amplifier; none is infinite")
+
+
+class AbstractStagedAdcSpec(AbstractAdcSpec):
+    """bits - 1 stages of 1.5 bit, each of which doubles what is left, and a last comparator."""
+
+    source: str = CIRCUIT_SOURCE
+    group_size: Count = Field(8, description="Neighbouring columns that share one converter and so its errors")
+    sigma_cap: StageSpread | None = Field(None, description="S.d. of each of the two capacitors of a stage, relative")
+    sigma_cmp: Positive | None = Field(
+        None, description="S.d. of each comparator offset relative to the bound, per converter"
+    )
+    parasitic_cap: NonNegative = Field(0.0, description="Capacitance at the amplifier input relative to a stage's own")
+    gain_db: Positive | None = Field(100.0, description="Open-loop gain of the amplifier; none is infinite")
+
+
+class PipelineAdcSpec(AbstractStagedAdcSpec):
+    """Every stage is a circuit of its own, with errors of its own."""
+
+    kind: Literal["pipeline"] = "pipeline"
+
+
+class CyclicAdcSpec(AbstractStagedAdcSpec):
+    """One stage used again for every bit, always with the same errors."""
+
+    kind: Literal["cyclic"] = "cyclic"
+
+
+def _kinds() -> Mapping[str, type[StrictModel]]:
+    return {
+        "uniform": UniformAdcSpec,
+        "asymmetric": AsymmetricAdcSpec,
+        "midrise": MidriseAdcSpec,
+        "cco": CcoAdcSpec,
+        "ramp": RampAdcSpec,
+        "sar": SarAdcSpec,
+        "pipeline": PipelineAdcSpec,
+        "cyclic": CyclicAdcSpec,
+    }
+
+
+class _UniformUnlessSaid(KindOf):
+    """The kind may be left out, as chips described before there were kinds do."""
+
+    def resolve(self, value: Any) -> StrictModel:
+        if isinstance(value, Mapping) and "kind" not in value:
+            value = {"kind": "uniform", **value}
+        return super().resolve(value)
+
+
+AdcKind = Annotated[
+    UniformAdcSpec
+    | AsymmetricAdcSpec
+    | MidriseAdcSpec
+    | CcoAdcSpec
+    | RampAdcSpec
+    | SarAdcSpec
+    | PipelineAdcSpec
+    | CyclicAdcSpec,
+    _UniformUnlessSaid(_kinds),
+]
+"""Annotation of a field that holds an ADC of any kind."""
