@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 
+from device_models.effects import IVCurve, PolarityAsymmetry, StuckFaults, TelegraphNoise, Temperature
 from device_models.laws import drift_log_time, one_over_f_variance
 from device_models.strict import NonNegative, Positive, StrictModel
 
@@ -66,6 +67,12 @@ class AbstractDevice(StrictModel, ABC):
     g_max_uS: Positive = Field(description="Top of the programmable conductance window")
     g_min_uS: NonNegative = Field(0.0, description="Bottom of the programmable window; 0 is an ideal RESET")
 
+    temperature: Temperature | None = Field(None, description="Another temperature than that of the laws")
+    telegraph: TelegraphNoise | None = Field(None, description="Traps that switch the conductance")
+    faults: StuckFaults | None = Field(None, description="Devices that are stuck for ever")
+    polarity: PolarityAsymmetry | None = Field(None, description="Dependence on the sign of the input")
+    iv: IVCurve | None = Field(None, description="Current over voltage; none is linear")
+
     @classmethod
     def path_root(cls) -> str:
         return "device"
@@ -74,6 +81,10 @@ class AbstractDevice(StrictModel, ABC):
     def _window(self) -> Self:
         if self.g_min_uS >= self.g_max_uS:
             raise ValueError(f"g_min_uS = {self.g_min_uS:g} must be below g_max_uS = {self.g_max_uS:g}")
+        if self.polarity is not None:
+            self.polarity.check_window(self.g_max_uS)
+        if self.iv is not None:
+            self.iv.check_window(self.g_min_uS, self.g_max_uS)
         return self
 
     def nodes_uS(self) -> Curve:

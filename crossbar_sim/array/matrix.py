@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from numbers import Integral
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from crossbar_sim.kernels.conductance import (
+    DeviceKeys,
     DeviceTable,
     age_conductances,
     age_matrix,
@@ -17,10 +19,12 @@ from crossbar_sim.kernels.conductance import (
     device_table,
     plane_tables,
 )
+from crossbar_sim.kernels.effects import Effects, effect_tables
 from crossbar_sim.kernels.random import random_key
 from crossbar_sim.kernels.threads import use_threads
 from crossbar_sim.mapping import TilePlan, full_scale_weights, layout_of
-from crossbar_sim.spec import ChipSpec, OffsetEncoding, StaticRange
+from crossbar_sim.spec import ChipSpec, OffsetEncoding, Programming, ReadNoise, StaticRange
+from device_models import AbstractDevice
 from device_models.errors import UsageError
 
 
@@ -88,7 +92,7 @@ class AnalogMatrix:
 
     def age(self, weight: torch.Tensor, t_s: float) -> None:
         """Compute the state `t_s` seconds after programming from the target `weight`; drift_factor is left alone."""
-        table = self._table(t_s)
+        table, effects = self._tables(t_s)
         size = self.plan.n_in * self.plan.n_out * len(self.layout.planes)
         if self.effective_flat.numel() != size or self.effective_flat.dtype != self.dtype:
             self.effective_flat = torch.empty(size, dtype=self.dtype, device=self.device)
@@ -98,7 +102,7 @@ class AnalogMatrix:
         elif self.variance_flat is None:
             self.variance_flat = torch.empty(size, dtype=self.variance_dtype, device=self.device)
         source, w_max = self._numpy(weight), self.w_max.cpu().numpy()
-        planes, keys = plane_tables(self.layout), device_keys(self.seed, self.name, self.layout)
+        planes, keys = plane_tables(self.layout), self._device_keys()
         use_threads(torch.get_num_threads())
         effective = self.effective_flat.cpu()
         variance = None if self.variance_flat is None else self.variance_flat.cpu()
@@ -107,7 +111,7 @@ class AnalogMatrix:
         spreads = [none] * len(views) if variance is None else self._views(variance)
         for (k, p, (start, stop)), view, spread in zip(self.parts, views, spreads, strict=True):
             part = source[:, start:stop]
-            age_matrix(part, w_max[k], table, planes[p], keys[p], start, view.numpy(), stored(spread))
+            age_matrix(part, w_max[k], table, effects, planes[p], keys[p], start, view.numpy(), stored(spread))
         if self.device.type != "cpu":
             self.effective_flat.copy_(effective)
             if self.variance_flat is not None and variance is not None:
@@ -124,12 +128,13 @@ class AnalogMatrix:
         (r0, r1), (c0, c1) = self.plan.spans(tile)
         block = self._numpy(weight)[c0:c1, r0:r1]
         w_max = self.w_max[tile[0], c0:c1].cpu().numpy()
-        table, found = self._table(self.time_s), []
+        table, effects = self._tables(self.time_s)
+        found = []
         use_threads(torch.get_num_threads())
-        planes, keys = plane_tables(self.layout), device_keys(self.seed, self.name, self.layout)
+        planes, keys = plane_tables(self.layout), self._device_keys()
         for plane, key in zip(planes, keys, strict=True):
             g, variance = (np.empty((len(plane.slope), *block.shape), block.dtype) for _ in range(2))
-            age_conductances(block, w_max, table, plane, key, r0, c0, g, variance)
+            age_conductances(block, w_max, table, effects, plane, key, r0, c0, g, variance)
             found += [device.T for device in g]
         return tuple(found)
 
@@ -220,13 +225,12 @@ class AnalogMatrix:
         own = sum(part.numel() * part.element_size() for part in parts)
         return own + (self.reference_columns.n_bytes if self.reference_columns is not None else 0)
 
-    def _table(self, t_s: float) -> DeviceTable:
-        device, noise = self.spec.device, self.spec.read_noise
-        curves = device.curves(t_s, 0.0 if noise is None else noise.window_s)
-        if noise is None:
-            zero = np.zeros_like(curves.nodes_uS)
-            curves = curves._replace(frozen_abs_uS=zero, frozen_rel=zero, read_abs_uS=zero, read_rel=zero)
-        return device_table(curves, device.g_min_uS, device.g_max_uS)
+    def _tables(self, t_s: float) -> tuple[DeviceTable, Effects]:
+        return _tables(self.spec.device, self.spec.programming, self.spec.read_noise, t_s)
+
+    def _device_keys(self) -> list[DeviceKeys]:
+        telegraph = self.spec.device.telegraph
+        return device_keys(self.seed, self.name, self.layout, telegraph.traps_per_device if telegraph else 0)
 
     def _views(self, flat: torch.Tensor) -> list[torch.Tensor]:
         sizes = [self.plan.n_out * (stop - start) for _, _, (start, stop) in self.parts]
@@ -253,3 +257,16 @@ def checked_seed(seed: int) -> int:
     if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
         raise UsageError(f"seed = {seed!r}: must be a whole number >= 0")
     return int(seed)
+
+
+@lru_cache(maxsize=64)
+def _tables(
+    device: AbstractDevice, programming: Programming, noise: ReadNoise | None, t_s: float
+) -> tuple[DeviceTable, Effects]:
+    """What kernels need of the devices of a chip at a time; kept, because all layers ask for the same."""
+    curves = device.curves(t_s, 0.0 if noise is None else noise.window_s)
+    if noise is None:
+        zero = np.zeros_like(curves.nodes_uS)
+        curves = curves._replace(frozen_abs_uS=zero, frozen_rel=zero, read_abs_uS=zero, read_rel=zero)
+    effects = effect_tables(device, programming, t_s, None if noise is None else noise.window_s)
+    return device_table(curves, device.g_min_uS, device.g_max_uS, effects.vary_per_read), effects

@@ -15,7 +15,11 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from crossbar_sim.kernels.bits import to_stored
+from crossbar_sim.kernels.effects import break_devices, heat_devices, switch_traps, write_devices
+from crossbar_sim.kernels.faults import fault_keys
+from crossbar_sim.kernels.programming import write_keys
 from crossbar_sim.kernels.random import f32, fill_normals, i32, random_key, u32
+from crossbar_sim.kernels.telegraph import telegraph_keys
 from crossbar_sim.mapping import Layout
 from device_models import DeviceCurves
 
@@ -56,14 +60,21 @@ class PlaneTable(NamedTuple):
 
 
 class DeviceKeys(NamedTuple):
-    """Keys of the devices of a plane: programming and drift of each, frozen noise of each two."""
+    """Keys of the devices of a plane, a row for each; two neighbouring devices share one of frozen noise."""
 
     program: NDArray[np.uint32]
     frozen: NDArray[np.uint32]
+    write: NDArray[np.uint32]
+    temperature: NDArray[np.uint32]
+    telegraph: NDArray[np.uint32]
+    faults: NDArray[np.uint32]
 
 
-def device_table(curves: DeviceCurves, g_min_uS: float, g_max_uS: float) -> DeviceTable:
-    """Tabulate the curves of a device in a conductance window for the kernels of this module."""
+def device_table(curves: DeviceCurves, g_min_uS: float, g_max_uS: float, vary_per_read: bool = False) -> DeviceTable:
+    """Tabulate the curves of a device in a conductance window for the kernels of this module.
+
+    `vary_per_read` says that its effects have a per-read variance where its curves have none.
+    """
     columns = np.stack(curves[1:9], axis=1).astype(np.float32)
     used = [bool(column.any()) for column in columns.T]
     return DeviceTable(
@@ -78,7 +89,7 @@ def device_table(curves: DeviceCurves, g_min_uS: float, g_max_uS: float) -> Devi
         has_drift=bool(curves.log_time > 0 and (used[_NU] or used[_NU_SIGMA])),
         has_frozen=used[_FROZEN_ABS] or used[_FROZEN_REL],
         has_frozen_abs=used[_FROZEN_ABS],
-        has_read=used[_READ_ABS] or used[_READ_REL],
+        has_read=used[_READ_ABS] or used[_READ_REL] or vary_per_read,
         has_read_abs=used[_READ_ABS],
         noise_at_programmed=curves.noise_at_programmed,
         floor_at_zero=curves.floor_at_zero,
@@ -95,8 +106,8 @@ def plane_tables(layout: Layout) -> list[PlaneTable]:
     return tables
 
 
-def device_keys(seed: int, layer: str, layout: Layout) -> list[DeviceKeys]:
-    """Keys of a layer's devices, for each plane. Two neighbouring devices share a key of frozen noise."""
+def device_keys(seed: int, layer: str, layout: Layout, traps: int = 0) -> list[DeviceKeys]:
+    """Keys of a layer's devices, for each plane; `traps` is the number of traps of a device."""
     found = []
     first = 0
     for plane in layout.planes:
@@ -104,12 +115,20 @@ def device_keys(seed: int, layer: str, layout: Layout) -> list[DeviceKeys]:
         pairs = range(first // 2, first // 2 + -(-len(plane.devices) // 2))
         found.append(
             DeviceKeys(
-                np.array([random_key(seed, layer, "program", d) for d in devices], dtype=np.uint32),
-                np.array([random_key(seed, layer, "frozen", d) for d in pairs], dtype=np.uint32),
+                program=_keys(seed, layer, "program", devices),
+                frozen=_keys(seed, layer, "frozen", pairs),
+                write=write_keys(seed, layer, devices),
+                temperature=_keys(seed, layer, "temperature", devices),
+                telegraph=telegraph_keys(seed, layer, max(traps, 1), devices),
+                faults=fault_keys(seed, layer, devices),
             )
         )
         first += 2 * len(pairs)
     return found
+
+
+def _keys(seed: int, layer: str, purpose: str, devices: range) -> NDArray[np.uint32]:
+    return np.array([random_key(seed, layer, purpose, d) for d in devices], dtype=np.uint32)
 
 
 @njit(inline="always")
@@ -147,23 +166,25 @@ def _at(curves, column, node, share):
 
 
 @njit
-def _age_devices(target, curves, table, z_program, z_nu, z_frozen, g, variance, node, share):
-    """g and per-read variance [uS, uS^2] of a chunk of devices with given targets and normals."""
+def _age_devices(target, table, effects, keys, d, row, col, z_program, z_nu, z_frozen, g, variance, node, share):
+    """g and per-read variance [uS, uS^2] of a chunk of devices d with given targets and normals."""
     n = target.shape[0]
     zero = target.dtype.type(0)
+    curves = table.curves
     last = curves.shape[0] - 1
     _locate(target, table.nodes_per_uS, last, node, share)
-    for j in range(n):
-        g[j] = target[j]
-    if table.has_bias:
+    if not write_devices(effects, keys.write[d], row, col, target, g):
         for j in range(n):
-            g[j] += _at(curves, _BIAS, node[j], share[j])
-    if table.has_program:
-        for j in range(n):
-            g[j] += _at(curves, _SIGMA, node[j], share[j]) * z_program[j]
-    if (table.has_bias or table.has_program) and table.floor_at_zero:
-        for j in range(n):
-            g[j] = max(g[j], zero)
+            g[j] = target[j]
+        if table.has_bias:
+            for j in range(n):
+                g[j] += _at(curves, _BIAS, node[j], share[j])
+        if table.has_program:
+            for j in range(n):
+                g[j] += _at(curves, _SIGMA, node[j], share[j]) * z_program[j]
+        if (table.has_bias or table.has_program) and table.floor_at_zero:
+            for j in range(n):
+                g[j] = max(g[j], zero)
     for j in range(n):
         variance[j] = g[j]  # the programmed value, until the variance itself is known
     if table.has_drift:
@@ -173,6 +194,8 @@ def _age_devices(target, curves, table, z_program, z_nu, z_frozen, g, variance, 
             z_nu[j] = -abs(nu) * log2_time
         for j in range(n):  # apart from the look-up: each of the two loops is vectorised, their union is not
             g[j] *= _exp2(z_nu[j])
+    if effects.has_temperature:
+        heat_devices(effects, keys.temperature[d], row, col, node, share, g)
     if table.noise_at_programmed:
         _locate(variance, table.nodes_per_uS, last, node, share)
     if table.has_read:
@@ -187,14 +210,18 @@ def _age_devices(target, curves, table, z_program, z_nu, z_frozen, g, variance, 
             if table.has_frozen_abs:
                 frozen += _at(curves, _FROZEN_ABS, node[j], share[j])
             g[j] += frozen * z_frozen[j]
-        if table.floor_at_zero:
-            for j in range(n):
-                g[j] = max(g[j], zero)
+    if effects.has_telegraph:
+        switch_traps(effects, keys.telegraph[d], row, col, node, share, g, variance)
     if table.dead_uS > 0:
         for j in range(n):
             if target[j] < table.dead_uS:
                 g[j] = zero
                 variance[j] = zero
+    if effects.has_faults:
+        break_devices(effects, keys.faults[d], row, col, g, variance)
+    if table.floor_at_zero:
+        for j in range(n):
+            g[j] = max(g[j], zero)
 
 
 @njit
@@ -222,7 +249,7 @@ def _set_targets(u, plane, d, g_min, span, target):
 
 
 @njit
-def _age_device(u, d, table, plane, keys, row, col, scratch, normals, node, share):
+def _age_device(u, d, table, effects, plane, keys, row, col, scratch, normals, node, share):
     """Device d of a chunk of weights of output `col`, inputs from `row` on; (g, per-read variance) in uS.
 
     normals rows: program, nu, frozen noise of this device and of its neighbour, which are drawn together.
@@ -238,12 +265,12 @@ def _age_device(u, d, table, plane, keys, row, col, scratch, normals, node, shar
         key = keys.frozen[d // 2]
         fill_normals(key[0], key[1], u32(row), u32(col), normals[2, :n], normals[3, :n])
     z_frozen = normals[2 + d % 2, :n]
-    _age_devices(target, table.curves, table, z_program, z_nu, z_frozen, g, variance, node[:n], share[:n])
+    _age_devices(target, table, effects, keys, d, row, col, z_program, z_nu, z_frozen, g, variance, node[:n], share[:n])
     return g, variance
 
 
 @njit(parallel=True, cache=True)
-def age_matrix(weights, w_max, table, plane, keys, row, effective, variance):
+def age_matrix(weights, w_max, table, effects, plane, keys, row, effective, variance):
     """Relative effective weights of one plane of one row of tiles, and their per-read variance.
 
     Equation   effective = sum weight_d g_d / span, variance = sum weight_d^2 var_d / span^2, span = g_max - g_min;
@@ -266,7 +293,9 @@ def age_matrix(weights, w_max, table, plane, keys, row, effective, variance):
             total[:] = dtype(0)
             power[:] = dtype(0)
             for d in range(n_devices):
-                g, spread = _age_device(u, d, table, plane, keys, row + start, col, scratch, normals, node, share)
+                g, spread = _age_device(
+                    u, d, table, effects, plane, keys, row + start, col, scratch, normals, node, share
+                )
                 factor = dtype(plane.weight[d])
                 for j in range(n):
                     total[j] += factor * g[j]
@@ -283,7 +312,7 @@ def age_matrix(weights, w_max, table, plane, keys, row, effective, variance):
 
 
 @njit(parallel=True, cache=True)
-def age_conductances(weights, w_max, table, plane, keys, row, first_col, g, variance):
+def age_conductances(weights, w_max, table, effects, plane, keys, row, first_col, g, variance):
     """Conductances [uS] of the devices of one plane of one tile, and their per-read variance [uS^2].
 
     Arguments  weights (n_out, n), first input `row`, first output `first_col`; g, variance (devices, n_out, n) out
@@ -298,7 +327,7 @@ def age_conductances(weights, w_max, table, plane, keys, row, first_col, g, vari
             _relative_weights(weights[o, start:stop], w_max[o], u)
             for d in range(plane.slope.shape[0]):
                 found, spread = _age_device(
-                    u, d, table, plane, keys, row + start, first_col + o, scratch, normals, node, share
+                    u, d, table, effects, plane, keys, row + start, first_col + o, scratch, normals, node, share
                 )
                 g[d, o, start:stop] = found
                 if table.has_read:

@@ -6,6 +6,7 @@ where in the window it is stuck if anywhere.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -38,9 +39,9 @@ def fault_table(faults: StuckFaults, g_min_uS: float, g_max_uS: float) -> FaultT
     )
 
 
-def fault_keys(seed: int, layer: str) -> NDArray[np.uint32]:
-    """(2, 2): keys of the faults of a layer's positive and negative devices."""
-    return np.array([random_key(seed, layer, "fault", polarity) for polarity in range(2)], dtype=np.uint32)
+def fault_keys(seed: int, layer: str, devices: Iterable[int] = range(2)) -> NDArray[np.uint32]:
+    """(devices, 2): keys of the faults of the given devices of a layer's weights."""
+    return np.array([random_key(seed, layer, "fault", d) for d in devices], dtype=np.uint32)
 
 
 @njit

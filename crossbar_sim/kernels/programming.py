@@ -6,6 +6,7 @@ in any tile, on any thread and as often as asked.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -48,9 +49,9 @@ def verify_table(spec: ProgramVerify, start_uS: float) -> VerifyTable:
     )
 
 
-def write_keys(seed: int, layer: str) -> NDArray[np.uint32]:
-    """(2, 2): keys of the pulses on a layer's positive and negative devices."""
-    return np.array([random_key(seed, layer, "write", polarity) for polarity in range(2)], dtype=np.uint32)
+def write_keys(seed: int, layer: str, devices: Iterable[int] = range(2)) -> NDArray[np.uint32]:
+    """(devices, 2): keys of the pulses on the given devices of a layer's weights."""
+    return np.array([random_key(seed, layer, "write", d) for d in devices], dtype=np.uint32)
 
 
 @njit

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from crossbar_sim.kernels.mvm import GROUP
 from crossbar_sim.kernels.conductance import DeviceKeys
+from crossbar_sim.kernels.mvm import GROUP
 from crossbar_sim.mapping import Layout
 from device_models import DeviceCurves
 

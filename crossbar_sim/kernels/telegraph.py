@@ -10,6 +10,7 @@ back over less than two cells on average.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -60,10 +61,12 @@ def telegraph_table(noise: TelegraphNoise, t_s: float, t_obs_s: float) -> Telegr
     )
 
 
-def telegraph_keys(seed: int, layer: str, traps_per_device: int) -> NDArray[np.uint32]:
-    """(2, traps_per_device, 2): keys of the traps of a layer's positive and negative devices."""
+def telegraph_keys(
+    seed: int, layer: str, traps_per_device: int, devices: Iterable[int] = range(2)
+) -> NDArray[np.uint32]:
+    """(devices, traps_per_device, 2): keys of the traps of the given devices of a layer's weights."""
     return np.array(
-        [[random_key(seed, layer, "telegraph", p, trap) for trap in range(traps_per_device)] for p in range(2)],
+        [[random_key(seed, layer, "telegraph", d, trap) for trap in range(traps_per_device)] for d in devices],
         dtype=np.uint32,
     )
 

@@ -15,6 +15,7 @@ from crossbar_sim.spec.compensation import GlobalDriftCompensation
 from crossbar_sim.spec.converters import AdcSpec, DacSpec
 from crossbar_sim.spec.encoding import Encoding, PairEncoding
 from crossbar_sim.spec.explain import explain_rows, format_rows
+from crossbar_sim.spec.programming import GradientDescentProgramming, LawProgramming, Programming
 from crossbar_sim.spec.read_noise import ReadNoise, SplitReadNoise
 from crossbar_sim.spec.tile import TileSpec
 from crossbar_sim.spec.yaml_text import read_yaml
@@ -34,6 +35,7 @@ class ChipSpec(StrictModel):
     device: Device = Field(description="The memory device")
     tile: TileSpec = Field(TileSpec(), description="Size of an array")
     encoding: Encoding = Field(PairEncoding(), description="From weights to conductances")
+    programming: Programming = Field(LawProgramming(), description="How the devices are written")
     dac: DacSpec | None = Field(DacSpec(), description="Input converter; none drives the array with exact inputs")
     adc: AdcSpec | None = Field(AdcSpec(), description="Output converter; none reads exact column sums")
     read_noise: ReadNoise | None = Field(SplitReadNoise(), description="How read noise of the devices is seen")
@@ -49,6 +51,13 @@ class ChipSpec(StrictModel):
     def _consistent(self) -> Self:
         if self.adc is not None and self.dac is None:
             raise ValueError("adc needs dac: its bound counts in input ranges (dac.bits: null gives an exact input)")
+        if self.device.telegraph is not None and self.read_noise is None:
+            raise ValueError("device.telegraph is noise of the reads, but read_noise is off")
+        if isinstance(self.programming, GradientDescentProgramming):
+            raise ValueError(
+                "programming.kind = 'gradient_descent': only crossbar_sim.kernels.gradient_descent runs it so far; "
+                "for a chip use law, single_shot or program_verify"
+            )
         return self
 
     @classmethod

@@ -7,13 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from device_models.strict import Count, Fraction, KindOf, NonNegative, Positive, StrictModel
+from device_models.strict import Count, Fraction, KindOf, NonNegative, Positive, StrictModel, Text
 
 
 class LawProgramming(StrictModel):
     """The programming error of the device's own curves, which is the published outcome of its programming."""
 
     kind: Literal["law"] = "law"
+    source: Text = "the device's own laws"
 
     @property
     def is_ideal(self) -> bool:

@@ -220,8 +220,8 @@ def test_a_read_of_few_vectors_takes_bfloat16_variances_beside_float32_weights()
     one, y = np.ones((1, 77), np.float32), np.empty((2, 77), np.float32)
     keys = read_keys(np.array([3, 4], np.uint32), 0, 1)
     read_few(
-        codes, np.array([(0, 0, 301)]), np.zeros(77 * 301, np.float32), stored(variance.flatten()), 1.0, 0.0, True, 1.0, 0,
-        np.ones((1, 2), np.float32), one, 0 * one[0], keys, y,
+        codes, np.array([(0, 0, 301)]), np.zeros(77 * 301, np.float32), stored(variance.flatten()),
+        1.0, 0.0, True, 1.0, 0, np.ones((1, 2), np.float32), one, 0 * one[0], keys, y,
     )  # fmt: skip
     z = reference.read_normals(tuple(int(word) for word in keys[0]), 2, 77)
     np.testing.assert_allclose(y, np.sqrt(codes.astype(float) ** 2 @ variance.double().numpy().T) * z, rtol=2e-5)

@@ -20,7 +20,7 @@ from device_models.units import readable_time, seconds, unit_of
 ROOT = Path(__file__).parents[2]
 KINDS = ", ".join(devices())
 PRESETS = ", ".join(ChipSpec.presets())
-FIELDS = "source, schema_version, name, device, tile, encoding, dac, adc, read_noise, compensation"
+FIELDS = "source, schema_version, name, device, tile, encoding, programming, dac, adc, read_noise, compensation"
 
 
 @pytest.fixture(params=ChipSpec.presets())
@@ -57,7 +57,8 @@ def preset(request):
          "chip.device.g_max_uS = nan: must be a finite number"),
         ({"device": {"kind": "pcm_1m", "g_max_uS": True}}, "chip.device.g_max_uS = True: must be a number"),
         ({"device": {"kind": "ideal", "g_mx_uS": 3.0}},
-         "chip.device.g_mx_uS: unknown field; accepted: source, kind, g_max_uS, g_min_uS; nearest: \"g_max_uS\""),
+         "chip.device.g_mx_uS: unknown field; accepted: source, kind, g_max_uS, g_min_uS, temperature, telegraph, "
+         "faults, polarity, iv; nearest: \"g_max_uS\""),
         ({"device": {"kind": "pcm_1M"}}, f"chip.device.kind = 'pcm_1M': must be one of {KINDS}; nearest: \"pcm_1m\""),
         ({"device": "hermes"}, f"chip.device.kind = 'hermes': must be one of {KINDS}; nearest: \"pcm_hermes\""),
         ({"device": {}}, f"chip.device.kind = None: must be one of {KINDS}"),

@@ -1,0 +1,134 @@
+"""Effects that any device may have, in the form that the ageing kernels take, and their calls from inside them.
+
+Order: programming, drift, temperature, frozen noise, telegraph noise, stuck devices, limit at zero.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from crossbar_sim.kernels.faults import FaultTable, fault_table, stick_devices
+from crossbar_sim.kernels.programming import VerifyTable, program_verify, single_shot, verify_table
+from crossbar_sim.kernels.random import f32, fill_normals, u32
+from crossbar_sim.kernels.telegraph import TelegraphTable, add_telegraph, telegraph_table
+from crossbar_sim.spec.programming import Programming, ProgramVerify, SingleShot
+from device_models import AbstractDevice
+from device_models.effects import StuckFaults, TelegraphNoise
+
+Curve = NDArray[np.float32]
+
+_LAW, _SHOT, _VERIFY = range(3)
+_NOTHING = np.zeros(2, np.float32)
+
+
+class Effects(NamedTuple):
+    """All effects of a device. Flat, because parallel kernels take no tuples of tuples.
+
+    log_factor is ln(g(T) / g(T_ref)) and trap_delta_uS the amplitude of the traps, both over the nodes of the target;
+    the numbers of a table (ShotTable, VerifyTable, TelegraphTable, FaultTable) stand where it is on.
+    """
+
+    written_by: int
+    shot_sigma: float
+    verify: NDArray[np.float64]
+    has_temperature: bool
+    log_factor: Curve
+    log_sigma: float
+    has_telegraph: bool
+    trap_words: NDArray[np.uint64]
+    traps: NDArray[np.float64]
+    trap_delta_uS: Curve
+    has_faults: bool
+    fault_words: NDArray[np.uint64]
+    fault_window_uS: NDArray[np.float64]
+
+    @property
+    def vary_per_read(self) -> bool:
+        """Whether some traps switch faster than the observation window, so that each read meets another state."""
+        return self.has_telegraph and bool(self.trap_words[2] > 0)
+
+
+def effect_tables(device: AbstractDevice, programming: Programming, t_s: float, t_obs_s: float | None) -> Effects:
+    """The effects of a device, and how it is programmed, t_s seconds after programming.
+
+    t_obs_s is the observation window of read noise, None where reads meet none.
+    """
+    g = device.nodes_uS()
+    heat = None if device.temperature is None or device.temperature.is_ideal else device.temperature
+    noise = None if t_obs_s is None else device.telegraph
+    faults = fault_table(device.faults or StuckFaults(), device.g_min_uS, device.g_max_uS)
+    traps = None if noise is None or t_obs_s is None else telegraph_table(noise, t_s, t_obs_s)
+    verify = verify_table(programming, device.g_min_uS) if isinstance(programming, ProgramVerify) else ()
+    return Effects(
+        written_by=_VERIFY if verify else _SHOT if isinstance(programming, SingleShot) else _LAW,
+        shot_sigma=programming.sigma_write if isinstance(programming, SingleShot) else 0.0,
+        verify=np.array(verify, np.float64),
+        has_temperature=heat is not None,
+        log_factor=_NOTHING if heat is None else np.log(heat.factor(g / device.g_max_uS)).astype(np.float32),
+        log_sigma=0.0 if heat is None else heat.log_sigma,
+        has_telegraph=traps is not None,
+        trap_words=np.array(traps[1:4] if traps else (0, 0, 0), np.uint64),
+        traps=np.array((traps[0], *traps[4:]) if traps else (), np.float64),
+        trap_delta_uS=_NOTHING if noise is None else _amplitude(noise, g, device.g_max_uS),
+        has_faults=bool(faults.random_below > 0),
+        fault_words=np.array(faults[:3], np.uint64),
+        fault_window_uS=np.array(faults[3:], np.float64),
+    )
+
+
+def _amplitude(noise: TelegraphNoise, g_uS: NDArray[np.float64], g_max_uS: float) -> Curve:
+    return noise.amplitude.delta_uS(g_uS, g_max_uS).astype(np.float32)
+
+
+@njit(inline="always")
+def _look_up(curve, node, share):
+    low = curve[node]
+    return low + share * (curve[u32(node + u32(1))] - low)
+
+
+@njit
+def write_devices(effects, key, row, col, target, g):
+    """Program a chunk of devices by pulses; where that is not how it is done, return False and do nothing."""
+    n = g.shape[0]
+    if effects.written_by == _VERIFY:
+        v = effects.verify
+        table = VerifyTable(v[0], v[1], v[2], int(v[3]), v[4], v[5], v[6])
+        pulses, converged = np.empty(n, np.int32), np.empty(n, np.bool_)
+        program_verify(target, key, row, col, table, np.empty(n, f32), np.empty(n, f32), g, pulses, converged)
+    elif effects.written_by == _SHOT:
+        single_shot(target, key, row, col, effects.shot_sigma, np.empty(n, f32), np.empty(n, f32), g)
+    return effects.written_by != _LAW
+
+
+@njit
+def heat_devices(effects, key, row, col, node, share, g):
+    """Take a chunk of devices to the temperature of the read."""
+    n = g.shape[0]
+    z, spare = np.zeros(n, f32), np.empty(n, f32)
+    if effects.log_sigma != 0:
+        fill_normals(key[0], key[1], u32(row), u32(col), z, spare)
+    sigma = f32(effects.log_sigma)
+    for j in range(n):
+        g[j] *= np.exp(_look_up(effects.log_factor, node[j], share[j]) + sigma * z[j])
+
+
+@njit
+def switch_traps(effects, keys, row, col, node, share, g, variance):
+    """Add the telegraph noise of a chunk of devices to their conductance and per-read variance."""
+    delta = np.empty(g.shape[0], g.dtype)
+    for j in range(g.shape[0]):
+        delta[j] = _look_up(effects.trap_delta_uS, node[j], share[j])
+    words, traps = effects.trap_words, effects.traps
+    table = TelegraphTable(traps[0], words[0], words[1], words[2], traps[1], traps[2], traps[3])
+    add_telegraph(keys, row, col, table, delta, g, variance)
+
+
+@njit
+def break_devices(effects, key, row, col, g, variance):
+    """Overwrite the stuck devices of a chunk."""
+    words, window = effects.fault_words, effects.fault_window_uS
+    stick_devices(key, row, col, FaultTable(words[0], words[1], words[2], window[0], window[1]), g, variance)
