@@ -11,6 +11,9 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from crossbar_sim.kernels.bits import largest_magnitude
+from crossbar_sim.kernels.random import i32
+
 Floats = NDArray[np.floating]
 
 _CHUNK = 64
@@ -69,25 +72,43 @@ def _word_line_loss(g: Floats, ohm: Floats, far: float, per_node: int, loss: Flo
 
 @njit(parallel=True, cache=True)
 def _add_bit_line_loss(g: Floats, ohm: Floats, per_node: int, loss: Floats) -> float:
-    n_devices, n_out, n_in = g.shape
-    shared = n_devices // per_node
-    largest = np.empty(n_out * shared)
-    for line in prange(n_out * shared):
+    shared = g.shape[0] // per_node
+    largest = np.empty(g.shape[1] * shared)
+    for line in prange(g.shape[1] * shared):
         m, first = line // shared, line % shared * per_node
         current, valid = 0.0, True
         for d in range(first, first + per_node):
-            current += g[d, m].sum()
-            valid = valid and g[d, m].min() >= 0
-        drop, worst = 0.0, 0.0
-        for i in range(n_in - 1, -1, -1):
-            drop += ohm[i] * current
-            for d in range(first, first + per_node):
-                total = loss[d, m, i] + drop
-                loss[d, m, i] = total
-                worst = max(worst, total)
-                current -= g[d, m, i]
-        largest[line] = worst if valid and np.isfinite(current) else np.inf
+            total, negative = _sum_and_sign(g[d, m])
+            current += total
+            valid = valid and negative == 0
+        valid = valid and np.isfinite(current)
+        _follow_bit_line(g[first : first + per_node, m], ohm, current, loss[first : first + per_node, m])
+        worst = 0.0
+        for d in range(first, first + per_node):
+            worst = max(worst, largest_magnitude(loss[d, m]))
+        largest[line] = worst if valid else np.inf
     return largest.max()
+
+
+@njit(fastmath={"reassoc", "nsz"})
+def _sum_and_sign(g: Floats) -> tuple[float, np.int32]:
+    """Sum and number of negative entries."""
+    total, negative = 0.0, i32(0)
+    for i in range(g.shape[0]):
+        total += g[i]
+        negative = i32(negative + (i32(1) if g[i] < 0 else i32(0)))  # stays 32 bit: vectorised
+    return total, negative
+
+
+@njit
+def _follow_bit_line(g: Floats, ohm: Floats, current: float, loss: Floats) -> None:
+    """Add the drop at each node of a line that carries `current` into its sense node; g, loss (devices, N)."""
+    drop = 0.0
+    for i in range(g.shape[1] - 1, -1, -1):
+        drop += ohm[i] * current
+        for d in range(g.shape[0]):
+            loss[d, i] += drop
+            current -= g[d, i]
 
 
 @njit(parallel=True, cache=True)

@@ -61,6 +61,8 @@ def fold_wires(g_uS: Floats, variance: Floats | None, wires: WiresSpec) -> Folde
     """
     if g_uS.ndim != 3 or g_uS.size == 0 or (variance is not None and variance.shape != g_uS.shape):
         raise UsageError(f"g_uS: shape {g_uS.shape}; must be (devices, outputs, inputs), and variance the same")
+    if g_uS.dtype not in (np.float32, np.float64):
+        raise UsageError(f"g_uS: numbers of type {g_uS.dtype}; must be float32 or float64")
     if g_uS.shape[0] % wires.devices_per_node:
         raise UsageError(f"wires.interleaved = True: needs pairs of devices, the encoding has {g_uS.shape[0]}")
     _check_linear(wires)
@@ -89,7 +91,7 @@ def fold_wires(g_uS: Floats, variance: Floats | None, wires: WiresSpec) -> Folde
 def tile_loss(g_uS: Floats, wires: WiresSpec) -> tuple[float, Floats]:
     """Largest and every first-order loss C [1] of a tile g_uS (D, M, N) [uS]; see closed_form.first_order_loss."""
     lines, per_node = _tile_lines(g_uS, wires), wires.devices_per_node
-    loss = np.empty_like(g_uS)
+    loss = np.empty(g_uS.shape, g_uS.dtype)
     segments = lines.bl_ohm[per_node - 1 :: per_node].copy()  # those between inputs
     return first_order_loss(g_uS, lines.wl_ohm, lines.wl_far_S, segments, per_node, S_PER_uS, loss), loss
 

@@ -13,31 +13,36 @@ from numpy.typing import ArrayLike, NDArray
 
 from crossbar_sim.circuit.lines import Lines, in_series, lines_of
 from crossbar_sim.circuit.nodal import checked_conductances, checked_drives, gated
-from crossbar_sim.circuit.nonlinear import IVCurve
-from crossbar_sim.circuit.units import to_S
+from crossbar_sim.circuit.nonlinear import DeviceLaw
+from crossbar_sim.circuit.units import to_A, to_S
 from crossbar_sim.spec.wires import WiresSpec
+from device_models.effects import AbstractIVCurve, SinhIV
 from device_models.errors import UsageError
 
 Floats = NDArray[np.float64]
 
 
 def write_netlist(
-    path: str | Path | None, g_uS: ArrayLike, v_V: ArrayLike, wires: WiresSpec, device: IVCurve | None = None
+    path: str | Path | None,
+    g_uS: ArrayLike,
+    v_V: ArrayLike,
+    wires: WiresSpec,
+    device: AbstractIVCurve | DeviceLaw | None = None,
 ) -> str:
     """The SPICE deck of an array at one drive, also written to `path` where given; run it with ``ngspice -b``.
 
     Nodes are w<row>_<col> and b<row>_<col> from 0; nodes without resistance between them are one. The deck prints the
     current of each column, i(vs<col>), positive into the sense node.
 
-    Arguments  g_uS (N, M) [uS]; v_V (N,) [V]; device: I(V) of the devices with a `spice` expression; None is linear
-    Valid      as nodal.solve_array; UsageError for a device without expression or with r_transistor_ohm
+    Arguments  g_uS (N, M) [uS]; v_V (N,) [V]; device: current law of the devices; None is linear
+    Valid      as nodal.solve_array; UsageError for a law without SPICE expression and one beside r_transistor_ohm
     Test       tests/unit/test_circuit_netlist.py
     """
-    g, v = to_S(checked_conductances(g_uS)), checked_drives(v_V, np.shape(g_uS))
+    g, v = checked_conductances(g_uS), checked_drives(v_V, np.shape(g_uS))
     if len(v) != 1:
         raise UsageError(f"v_V: {len(v)} vectors; a netlist holds one drive")
-    if device is not None and (not device.spice or wires.r_transistor_ohm is not None):
-        raise UsageError("device: a netlist needs its `spice` expression, and r_transistor_ohm none")
+    if device is not None and wires.r_transistor_ohm is not None:
+        raise UsageError("wires.r_transistor_ohm: cannot be lumped into a non-linear device; must be none")
     active = v[0] != 0
     if wires.topology == "separate_source":
         g = gated(g, v)
@@ -47,7 +52,14 @@ def write_netlist(
     deck = ["* crossbar array", ".options reltol=1e-10 abstol=1e-18 vntol=1e-15 gmin=1e-18"]
     deck += _word_lines(lines, v[0], floating)
     deck += _bit_lines(lines)
-    deck += _devices(in_series(g, wires.r_transistor_ohm), lines, v[0], floating, device)
+    for i, j in np.argwhere(g > 0):
+        ends = _word_node(lines, i, j, floating[i]), _bit_node(lines, i, j)
+        if device is None:
+            siemens = in_series(to_S(g[i, j]), wires.r_transistor_ohm)
+            deck.append(f"rg{i}_{j} {ends[0]} {ends[1]} {1 / siemens:.17g}")
+        else:
+            law = _law_text(g[i, j], f"v({ends[0]},{ends[1]})", device)
+            deck.append(f"bg{i}_{j} {ends[0]} {ends[1]} i={law}")
     prints = [f"print i(vs{j})" for j in range(g.shape[1])]
     deck += [".control", "set numdgt=14", "op", *prints, ".endc", ".end"]
     text = "\n".join(deck) + "\n"
@@ -103,13 +115,14 @@ def _bit_lines(lines: Lines) -> list[str]:
     return deck
 
 
-def _devices(g: Floats, lines: Lines, v: Floats, is_open: NDArray[np.bool_], device: IVCurve | None) -> list[str]:
-    deck = []
-    for i, j in np.argwhere(g > 0):
-        ends = _word_node(lines, i, j, is_open[i]), _bit_node(lines, i, j)
-        if device is None:
-            deck.append(f"rg{i}_{j} {ends[0]} {ends[1]} {1 / g[i, j]:.17g}")
-        else:
-            law = device.spice.format(v=f"v({ends[0]},{ends[1]})", g=f"{g[i, j]:.17g}")
-            deck.append(f"bg{i}_{j} {ends[0]} {ends[1]} i={law}")
-    return deck
+def _law_text(g_uS: float, v: str, device: AbstractIVCurve | DeviceLaw) -> str:
+    """Current of a device in ampere as a SPICE expression of its voltage `v`."""
+    if isinstance(device, SinhIV):
+        return f"{to_S(g_uS) * device.v0_V:.17g}*sinh({v}/{device.v0_V:.17g})"
+    if isinstance(device, DeviceLaw) and device.spice:
+        return device.spice.format(v=v, g=f"{to_S(g_uS):.17g}")
+    polynomial = device.polynomial(g_uS) if isinstance(device, AbstractIVCurve) else None
+    if polynomial is None:
+        raise UsageError("device: a netlist needs the `spice` expression of its law")
+    first, second, third = (f"{float(to_A(term)):.17g}" for term in polynomial)  # products: a power drops the sign
+    return f"{v}*({first}+{v}*({second}+{v}*({third})))"

@@ -1,4 +1,4 @@
-"""The only place where the microsiemens of device models become the siemens of circuits, and back."""
+"""The only place where the micro-units of device models become the SI units of circuits, and back."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ S_PER_uS = 1e-6
 def to_S(g_uS: ArrayLike) -> NDArray[np.float64]:
     """Conductance [S] of a conductance [uS], in float64."""
     return np.asarray(g_uS, np.float64) * S_PER_uS
+
+
+def to_A(i_uA: ArrayLike) -> NDArray[np.float64]:
+    """Current [A] of a current [uA], in float64: conductances [uS] times volts."""
+    return to_S(i_uA)
 
 
 def to_uS(g_S: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,11 +8,19 @@ import pytest
 
 from crossbar_sim.circuit.netlist import read_currents, write_netlist
 from crossbar_sim.circuit.nodal import solve_array
-from crossbar_sim.circuit.nonlinear import IVCurve, cubic, hyperbolic_sine, solve_nonlinear
+from crossbar_sim.circuit.nonlinear import DeviceLaw, solve_nonlinear
 from crossbar_sim.spec.wires import WiresSpec
+from device_models.effects import CubicIV, MiloIV, SinhIV
 from device_models.errors import UsageError
 
 needs_ngspice = pytest.mark.skipif(shutil.which("ngspice") is None, reason="ngspice is not installed")
+LAWS = {
+    "linear": None,
+    "cubic": CubicIV(k3_per_V2=0.25),
+    "sinh": SinhIV(v0_V=0.25),
+    "milo": MiloIV(),
+    "own": DeviceLaw(lambda g, v: g * np.arctan(v), lambda g, v: g / (1 + v * v), "{g}*atan({v})"),
+}
 WIRES = WiresSpec(r_wl_ohm=20.0, r_bl_ohm=30.0, r_driver_ohm=200.0, r_sense_ohm=100.0)
 
 
@@ -30,9 +38,11 @@ def ngspice(path):
 
 @needs_ngspice
 @pytest.mark.parametrize("n", [8, 16, 32])
-@pytest.mark.parametrize("device", [None, cubic(0.25), hyperbolic_sine(0.25)], ids=["linear", "cubic", "sinh"])
-def test_ngspice_finds_the_same_currents(n, device, tmp_path):
-    g, v = array(n)
+@pytest.mark.parametrize("law", LAWS)
+def test_ngspice_finds_the_same_currents(n, law, tmp_path):
+    (g, v), device = array(n), LAWS[law]
+    if law == "milo":
+        g = 60 + g
     write_netlist(tmp_path / "array.cir", g, v, WIRES, device)
     own = solve_array(g, v, WIRES) if device is None else solve_nonlinear(g, v, WIRES, device)
     found = ngspice(tmp_path / "array.cir")
@@ -81,8 +91,8 @@ def test_a_deck_holds_every_element_once():
     ("v", "wires", "device", "message"),
     [
         (np.ones((2, 1)), WIRES, None, "2 vectors; a netlist holds one drive"),
-        ([1.0], WIRES, IVCurve(np.multiply, np.multiply), "needs its `spice` expression"),
-        ([1.0], WIRES.evolve(r_transistor_ohm=1.0), cubic(0.1), "r_transistor_ohm none"),
+        ([1.0], WIRES, DeviceLaw(np.multiply, np.multiply), "needs the `spice` expression"),
+        ([1.0], WIRES.evolve(r_transistor_ohm=1.0), LAWS["sinh"], "r_transistor_ohm"),
     ],
 )
 def test_what_cannot_be_written_is_refused(v, wires, device, message):

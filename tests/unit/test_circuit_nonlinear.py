@@ -6,18 +6,18 @@ from numba import njit
 from scipy.optimize import brentq
 
 from crossbar_sim.circuit.nodal import solve_array
-from crossbar_sim.circuit.nonlinear import IVCurve, cubic, hyperbolic_sine, solve_nonlinear
+from crossbar_sim.circuit.nonlinear import DeviceLaw, solve_nonlinear
 from crossbar_sim.spec.wires import WiresSpec
+from device_models.effects import CubicIV, LinearIV, MiloIV, SinhIV
 from device_models.errors import StateError, UsageError
 
 WIRES = WiresSpec(r_wl_ohm=150.0, r_bl_ohm=250.0, r_driver_ohm=90.0, r_sense_ohm=60.0)
-CURVES = [cubic(0.25), hyperbolic_sine(0.25)]
+CURVES = [CubicIV(k3_per_V2=0.25), SinhIV(v0_V=0.25), MiloIV()]
 
 
 def array(n=9, m=7):
     rng = np.random.default_rng(0)
-    g = 50 * rng.uniform(size=(n, m)) ** 2
-    g[rng.uniform(size=g.shape) < 0.2] = 0
+    g = rng.uniform(50, 110, (n, m))
     return g, 0.4 * rng.uniform(-1, 1, (3, n))
 
 
@@ -27,16 +27,20 @@ def test_one_device_solves_its_scalar_equation(curve, volt):
     wires = WiresSpec(r_wl_ohm=2e3, r_bl_ohm=3e3)
     found = solve_nonlinear([[100.0]], [volt], wires, curve).currents_A[0, 0]
     expected = brentq(
-        lambda i: float(curve.current(volt - 5e3 * i, 1e-4)) - i, *sorted([0.0, volt / 5e3]), xtol=1e-20, rtol=1e-14
+        lambda i: 1e-6 * float(curve.current_uA(100.0, volt - 5e3 * i)) - i,
+        *sorted([0.0, volt / 5e3]),
+        xtol=1e-20,
+        rtol=1e-14,
     )
     assert found == pytest.approx(expected, rel=1e-10)
 
 
-@pytest.mark.parametrize("curve", [cubic(0.0), hyperbolic_sine(1e5)])
+@pytest.mark.parametrize("curve", [LinearIV(), SinhIV(v0_V=1e5)])
 @pytest.mark.parametrize("fields", [{}, {"two_sided": True}, {"idle_rows": "floating", "model": "exact"}])
 def test_a_straight_curve_gives_the_linear_solution(curve, fields):
     g, v = array()
     v[:, 2] = 0
+    g[3:5, 2:5] = 0
     wires = WIRES.evolve(**fields)
     linear = solve_array(g, v, wires).currents_A
     found = solve_nonlinear(g, v, wires, curve)
@@ -50,7 +54,7 @@ def test_currents_obey_kirchhoff_and_the_law_of_the_devices(curve):
     found = solve_nonlinear(g, v, WIRES, curve, voltages=True)
     for k in range(3):
         u, b = found.u_V[k], found.b_V[k]
-        current = curve.current(u - b, g * 1e-6)
+        current = 1e-6 * curve.current_uA(g, u - b)
         limit = 1e-9 * abs(current).max()
         into_word = (np.column_stack([v[k], u[:, :-1]]) - u) / np.array([240.0, *[150.0] * 6])
         onward = np.column_stack([into_word[:, 1:], np.zeros(9)])
@@ -63,14 +67,10 @@ def test_currents_obey_kirchhoff_and_the_law_of_the_devices(curve):
     assert (found.iterations < 8).all()
 
 
-def test_numba_functions_serve_as_curves():
-    curve = hyperbolic_sine(0.3)
-    compiled = IVCurve(
-        njit(lambda v, g: g * 0.3 * np.sinh(v / 0.3)),
-        njit(lambda v, g: g * np.cosh(v / 0.3)),
-    )
+def test_numba_functions_serve_as_laws():
     g, v = array()
-    expected = solve_nonlinear(g, v, WIRES, curve).currents_A
+    compiled = DeviceLaw(njit(lambda g, v: g * 0.3 * np.sinh(v / 0.3)), njit(lambda g, v: g * np.cosh(v / 0.3)))
+    expected = solve_nonlinear(g, v, WIRES, SinhIV(v0_V=0.3)).currents_A
     np.testing.assert_allclose(solve_nonlinear(g, v, WIRES, compiled).currents_A, expected, rtol=1e-9)
 
 
@@ -81,23 +81,25 @@ def test_cells_without_input_are_off_with_separate_source_lines():
     found = solve_nonlinear(g, v, wires, CURVES[1]).currents_A
     only = solve_nonlinear(g * (v > 0)[:, None], v, WiresSpec(r_wl_ohm=None, r_bl_ohm=200.0), CURVES[1]).currents_A
     np.testing.assert_allclose(found, only, rtol=1e-9)
+    assert np.isfinite(solve_nonlinear(g, v, wires, MiloIV()).currents_A).all()  # a law without a current at g = 0
     with pytest.raises(UsageError, match="one voltage of the source lines"):
         solve_nonlinear(g, np.arange(9.0), wires, CURVES[1])
 
 
 def test_a_falling_current_is_refused():
+    law = DeviceLaw(lambda g, v: g * (v - 0.25 * v**3), lambda g, v: g * (1 - 0.75 * v**2))
     with pytest.raises(UsageError, match=r"device\[0, 0\]: dI/dV = -.* at 1.5 V \(drive 1\); the current must rise"):
-        solve_nonlinear([[100.0]], [[1.0], [1.5]], WIRES, cubic(0.25))
+        solve_nonlinear([[100.0]], [[0.5], [1.5]], WIRES, law)
 
 
 def test_a_curve_that_does_not_settle_is_an_error():
     wires = WiresSpec(r_wl_ohm=1e4, r_bl_ohm=1e4)
     message = r"wires: drive 0 .* residual .* largest current after 50 Newton steps"
     with pytest.raises(StateError, match=message):  # a slope that is not that of the current
-        solve_nonlinear([[100.0]], [0.5], wires, IVCurve(lambda v, g: g * np.tanh(v / 0.01), lambda v, g: g))
+        solve_nonlinear([[100.0]], [0.5], wires, DeviceLaw(lambda g, v: g * np.tanh(v / 0.01), lambda g, v: g))
     message = r"wires: drive 0 .* residual .* largest current after 1 Newton steps"
     with pytest.raises(StateError, match=message), np.errstate(over="ignore"):
-        solve_nonlinear([[100.0]], [5.0], wires, IVCurve(lambda v, g: g * np.sinh(v * v * 1e3), lambda v, g: g))
+        solve_nonlinear([[100.0]], [5.0], wires, DeviceLaw(lambda g, v: g * np.sinh(v * v * 1e3), lambda g, v: g))
 
 
 def test_a_transistor_belongs_into_the_curve():
