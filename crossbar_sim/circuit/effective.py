@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from crossbar_sim.circuit.closed_form import attenuate, first_order_loss
 from crossbar_sim.circuit.lines import Lines, in_series, lines_of
-from crossbar_sim.circuit.nodal import checked_conductances, solve_lines
+from crossbar_sim.circuit.nodal import solve_lines
+from crossbar_sim.circuit.solution import checked_conductances
 from crossbar_sim.circuit.units import S_PER_uS, to_S, to_uS
 from crossbar_sim.spec.wires import WiresSpec
 from device_models.errors import UsageError

@@ -35,14 +35,10 @@ def lines_of(wires: WiresSpec, n_rows: int, n_cols: int) -> Lines:
     """Segment resistances of an array of `n_rows` x `n_cols` devices.
 
     Interleaved arrays have a word line for each device of a weight (a pair: +V, -V) and one bit-line node for them, so
-    the bit-line segments inside a weight have no resistance. In an array with separate source lines, source and bit
-    line of a column carry the same current, so together they act as one line of the summed resistance.
+    the bit-line segments inside a weight have no resistance. Separate source lines are those of source_lines.py.
     """
     driver, sense = wires.r_driver_ohm or 0.0, wires.r_sense_ohm or 0.0
     r_wl, r_bl = wires.r_wl_ohm or 0.0, wires.r_bl_ohm or 0.0
-    if wires.topology == "separate_source":
-        r_bl += wires.r_source_ohm or 0.0
-        return Lines(np.zeros(n_cols), _line(n_rows, r_bl, sense + driver, 1)[::-1].copy())
     far_ohm = driver + r_wl if wires.two_sided else 0.0
     return Lines(
         wl_ohm=_line(n_cols, r_wl, driver, 1),

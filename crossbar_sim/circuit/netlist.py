@@ -1,7 +1,4 @@
-"""An array with its wires as a SPICE deck, and the currents that ngspice prints for it.
-
-Of an array with separate source lines the deck holds the equivalent array: source and bit line as one (lines.lines_of).
-"""
+"""An array with its wires as a SPICE deck, and the currents that ngspice prints for it."""
 
 from __future__ import annotations
 
@@ -12,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crossbar_sim.circuit.lines import Lines, in_series, lines_of
-from crossbar_sim.circuit.nodal import checked_conductances, checked_drives, gated
 from crossbar_sim.circuit.nonlinear import DeviceLaw
+from crossbar_sim.circuit.solution import checked_conductances, checked_drives
+from crossbar_sim.circuit.source_lines import source_voltage
 from crossbar_sim.circuit.units import to_A, to_S
 from crossbar_sim.spec.wires import WiresSpec
 from device_models.effects import AbstractIVCurve, SinhIV
@@ -31,8 +29,8 @@ def write_netlist(
 ) -> str:
     """The SPICE deck of an array at one drive, also written to `path` where given; run it with ``ngspice -b``.
 
-    Nodes are w<row>_<col> and b<row>_<col> from 0; nodes without resistance between them are one. The deck prints the
-    current of each column, i(vs<col>), positive into the sense node.
+    Nodes are w<row>_<col> (of word or source lines) and b<row>_<col> from 0; nodes without resistance between them are
+    one. The deck prints the current of each column, i(vs<col>), positive into the sense node.
 
     Arguments  g_uS (N, M) [uS]; v_V (N,) [V]; device: current law of the devices; None is linear
     Valid      as nodal.solve_array; UsageError for a law without SPICE expression and one beside r_transistor_ohm
@@ -44,22 +42,25 @@ def write_netlist(
     if device is not None and wires.r_transistor_ohm is not None:
         raise UsageError("wires.r_transistor_ohm: cannot be lumped into a non-linear device; must be none")
     active = v[0] != 0
-    if wires.topology == "separate_source":
-        g = gated(g, v)
-    floating = ~active if wires.idle_rows == "floating" else np.zeros_like(active)
-    floating &= (g > 0).any(axis=1)  # a line without devices has no voltage of its own
     lines = lines_of(wires, *g.shape)
     deck = ["* crossbar array", ".options reltol=1e-10 abstol=1e-18 vntol=1e-15 gmin=1e-18"]
-    deck += _word_lines(lines, v[0], floating)
+    floating = np.zeros_like(active)
+    if wires.topology == "separate_source":
+        g = g * active[:, None]
+        ohm = np.full(len(active), wires.r_source_ohm or 0.0)
+        ohm[0] += wires.r_driver_ohm or 0.0
+        deck += _source_lines(ohm, source_voltage(v[0]), g.shape[1])
+    else:
+        if wires.idle_rows == "floating":  # a line without devices has no voltage of its own
+            floating = ~active & (g > 0).any(axis=1)
+        deck += _word_lines(lines, v[0], floating)
     deck += _bit_lines(lines)
     for i, j in np.argwhere(g > 0):
-        ends = _word_node(lines, i, j, floating[i]), _bit_node(lines, i, j)
-        if device is None:
-            siemens = in_series(to_S(g[i, j]), wires.r_transistor_ohm)
-            deck.append(f"rg{i}_{j} {ends[0]} {ends[1]} {1 / siemens:.17g}")
+        if wires.topology == "separate_source":
+            ends = _source_node(ohm, i, j), _bit_node(lines, i, j)
         else:
-            law = _law_text(g[i, j], f"v({ends[0]},{ends[1]})", device)
-            deck.append(f"bg{i}_{j} {ends[0]} {ends[1]} i={law}")
+            ends = _word_node(lines, i, j, floating[i]), _bit_node(lines, i, j)
+        deck.append(_device(f"g{i}_{j}", g[i, j], ends, wires, device))
     prints = [f"print i(vs{j})" for j in range(g.shape[1])]
     deck += [".control", "set numdgt=14", "op", *prints, ".endc", ".end"]
     text = "\n".join(deck) + "\n"
@@ -74,6 +75,30 @@ def read_currents(printed: str) -> Floats:
     if not found or sorted(found) != list(range(len(found))):
         raise UsageError(f"ngspice printed no complete set of column currents: {printed.strip()[-200:]!r}")
     return np.array([found[col] for col in range(len(found))])
+
+
+def _device(
+    name: str, g_uS: float, ends: tuple[str, str], wires: WiresSpec, device: AbstractIVCurve | DeviceLaw | None
+) -> str:
+    if device is None:
+        return f"r{name} {ends[0]} {ends[1]} {1 / in_series(to_S(g_uS), wires.r_transistor_ohm):.17g}"
+    return f"b{name} {ends[0]} {ends[1]} i={_law_text(g_uS, f'v({ends[0]},{ends[1]})', device)}"
+
+
+def _source_node(ohm: Floats, i: int, j: int) -> str:
+    """Name of a source-line node: that of the nearest node towards the driver without resistance in between."""
+    while i >= 0 and ohm[i] == 0:
+        i -= 1
+    return f"d{j}" if i < 0 else f"w{i}_{j}"
+
+
+def _source_lines(ohm: Floats, volt: float, n_cols: int) -> list[str]:
+    deck = []
+    for j in range(n_cols):
+        deck.append(f"vd{j} d{j} 0 {volt:.17g}")
+        for i in np.flatnonzero(ohm).tolist():
+            deck.append(f"rw{i}_{j} {_source_node(ohm, i - 1, j)} w{i}_{j} {ohm[i]:.17g}")
+    return deck
 
 
 def _word_node(lines: Lines, i: int, j: int, is_open: bool) -> str:

@@ -18,6 +18,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from crossbar_sim.circuit.kirchhoff import bit_line_residual, word_line_residual
+
 Floats = NDArray[np.float64]
 
 BLOCK = 8
@@ -237,63 +239,13 @@ def _finish(
                 column_current[j] += current[i, j]
                 largest = max(largest, abs(current[i, j]))
             start = u[i, 0] if is_open[i] else v[i]
-            worst = max(worst, _word_line_residual(current[i], g[i], u[i], wl, wl_far[i], start, is_open[i]))
-    worst = max(worst, _bit_line_residual(current, g, b, bl, bl_far, column_current))
+            worst = max(worst, word_line_residual(current[i], g[i], u[i], wl, wl_far[i], start, is_open[i]))
+    worst = max(worst, bit_line_residual(current, g, b, bl, bl_far, column_current))
     if u_out.shape[0] > 0:
         for i in range(n):
             for j in range(m):
                 u_out[0, i, j], b_out[0, i, j] = u[i, j], b[i, j]
     return worst / largest if largest > 0 else 0.0
-
-
-@njit
-def _word_line_residual(
-    current: Floats, g: Floats, u: Floats, wl: Floats, far_S: float, start: float, is_open: bool
-) -> float:
-    """Largest |g (voltage along the line - u)| of a word line that starts at voltage `start`.
-
-    A line that is open at both ends must give its devices a current of zero in total.
-    """
-    running = current.sum()
-    worst = 0.0
-    if is_open:
-        worst, running = abs(running), 0.0
-    elif far_S > 0.0:  # two ends at the same voltage share the current as a lever
-        to_node, moment = 0.0, 0.0
-        for j in range(current.shape[0]):
-            to_node += wl[j]
-            moment += current[j] * to_node
-        running -= moment / (to_node + 1.0 / far_S)
-    voltage = start
-    for j in range(current.shape[0]):
-        if j > 0 or not is_open:
-            voltage -= wl[j] * running
-        worst = max(worst, abs(g[j] * (voltage - u[j])))
-        running -= current[j]
-    return worst
-
-
-@njit
-def _bit_line_residual(
-    current: Floats, g: Floats, b: Floats, bl: Floats, far_S: float, column_current: Floats
-) -> float:
-    """Largest |g (voltage along the line - b)| of all bit lines, from their sense nodes at 0 V on."""
-    n, m = g.shape
-    running, voltage, worst = column_current.copy(), np.zeros(m), np.zeros(m)
-    if far_S > 0.0:
-        to_node, moment = 0.0, np.zeros(m)
-        for i in range(n - 1, -1, -1):
-            to_node += bl[i]
-            for j in range(m):
-                moment[j] += current[i, j] * to_node
-        for j in range(m):
-            running[j] -= moment[j] / (to_node + 1.0 / far_S)
-    for i in range(n - 1, -1, -1):
-        for j in range(m):
-            voltage[j] += bl[i] * running[j]
-            worst[j] = max(worst[j], abs(g[i, j] * (voltage[j] - b[i, j])))
-            running[j] -= current[i, j]
-    return worst.max()
 
 
 @njit(cache=True, nogil=True)

@@ -9,14 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crossbar_sim.circuit.lines import lines_of
-from crossbar_sim.circuit.nodal import (
-    RESIDUAL_LIMIT,
-    NodalSolution,
-    checked_conductances,
-    checked_drives,
-    gated,
-    solve_lines,
-)
+from crossbar_sim.circuit.nodal import solve_lines
+from crossbar_sim.circuit.solution import RESIDUAL_LIMIT, NodalSolution, checked_conductances, checked_drives
+from crossbar_sim.circuit.source_lines import solve_source_lines, source_voltage
 from crossbar_sim.circuit.units import to_A, to_S
 from crossbar_sim.spec.wires import WiresSpec
 from device_models.effects import AbstractIVCurve
@@ -60,22 +55,13 @@ def solve_nonlinear(
             "current of device and transistor as one law"
         )
     solutions = [_solve_drive(g, drive, wires, device, k) for k, drive in enumerate(v)]
-    nodes = [np.concatenate([getattr(part, name) for part in solutions]) for name in ("u_V", "b_V")]
-    return NodalSolution(
-        np.concatenate([part.currents_A for part in solutions]),
-        np.concatenate([part.iterations for part in solutions]),
-        max(part.residual for part in solutions),
-        *(nodes if voltages else (None, None)),
-    )
+    return NodalSolution.join(solutions, np.arange(len(v)), voltages)
 
 
 def _solve_drive(
     g_uS: Floats, v: Floats, wires: WiresSpec, device: AbstractIVCurve | DeviceLaw, number: int
 ) -> NodalSolution:
-    lines, on = lines_of(wires, *g_uS.shape), np.ones_like(g_uS)
-    if wires.topology == "separate_source":
-        on = gated(on, v[None])
-    is_open = v == 0 if wires.idle_rows == "floating" else None
+    solve, on = _linear_solver(v, wires, g_uS.shape, number)
     across = np.repeat(v[:, None], g_uS.shape[1], axis=1)
     residual, step = np.inf, 0
     for step in range(1, _MAX_STEPS + 1):
@@ -83,7 +69,7 @@ def _solve_drive(
         _check_slope(slope, across, g_uS, number)
         slope, offset = on * slope, on * (current - slope * across)
         try:
-            linear = solve_lines(slope, v[None], lines, source_A=offset, is_open=is_open, voltages=True)
+            linear = solve(slope, offset)
         except StateError:
             break
         assert linear.u_V is not None
@@ -95,11 +81,26 @@ def _solve_drive(
             break
         residual = float(np.abs(exact - slope * across - offset).max() / (scale or 1.0))
         if residual <= RESIDUAL_LIMIT:
-            return linear._replace(iterations=np.array([step]), residual=max(residual, linear.residual))
+            return linear._replace(iterations=np.array([step]), residual=np.maximum(linear.residual, residual))
     raise StateError(
         f"wires: drive {number} of the array of non-linear devices did not converge: residual {residual:.2e} of the "
         f"largest current after {step} Newton steps, accepted is {RESIDUAL_LIMIT:g}"
     )
+
+
+def _linear_solver(
+    v: Floats, wires: WiresSpec, shape: tuple[int, ...], number: int
+) -> tuple[Callable[[Floats, Floats], NodalSolution], Floats]:
+    """How arrays of slopes and offsets are solved at this drive, and (N, 1) which word lines have cells that are on."""
+    if wires.topology == "separate_source":
+        volt = source_voltage(v, number)
+        return lambda slope, offset: solve_source_lines(slope, volt, wires, offset), (v != 0)[:, None].astype(float)
+    lines, is_open = lines_of(wires, *shape), v == 0 if wires.idle_rows == "floating" else None
+
+    def solve(slope: Floats, offset: Floats) -> NodalSolution:
+        return solve_lines(slope, v[None], lines, source_A=offset, is_open=is_open, voltages=True)
+
+    return solve, np.ones((shape[0], 1))
 
 
 def _check_slope(slope: Floats, across: Floats, g_uS: Floats, number: int) -> None:

@@ -43,7 +43,7 @@ class WiresSpec(StrictModel):
     topology: Literal["shared", "separate_source"] = Field(
         "shared",
         description="shared: inputs drive the word lines and current flows from word to bit line; separate_source: "
-        "inputs gate the cells, current flows from a source line parallel to the bit line, driven at the sense end",
+        "inputs gate the cells, current flows from a source line parallel to the bit line, fed at its upper end",
     )
     model: Literal["ratio", "first_order", "exact"] = Field(
         "ratio",

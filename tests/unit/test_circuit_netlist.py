@@ -63,6 +63,7 @@ def test_ngspice_finds_the_same_currents(n, law, tmp_path):
         {"idle_rows": "floating", "model": "exact"},
         {"idle_rows": "floating", "model": "exact", "r_wl_ohm": None, "two_sided": True},
         {"topology": "separate_source", "model": "exact", "r_wl_ohm": None, "r_source_ohm": 25.0},
+        {"topology": "separate_source", "model": "exact", "r_wl_ohm": None, "r_driver_ohm": None},
     ],
     ids=str,
 )
@@ -75,6 +76,17 @@ def test_ngspice_agrees_on_every_kind_of_array(fields, tmp_path):
     write_netlist(tmp_path / "array.cir", g, v, wires)
     found = ngspice(tmp_path / "array.cir")
     np.testing.assert_allclose(solve_array(g, v, wires).currents_A[0], found, atol=1e-6 * abs(found).max())
+
+
+@needs_ngspice
+@pytest.mark.parametrize("law", LAWS)
+def test_ngspice_agrees_on_separate_source_lines(law, tmp_path):
+    g = 60 + array(8)[0]
+    v = 0.3 * (np.arange(8) % 3 > 0)
+    wires = WIRES.evolve(topology="separate_source", model="exact", r_wl_ohm=None, r_source_ohm=25.0)
+    write_netlist(tmp_path / "array.cir", g, v, wires, LAWS[law])
+    own = solve_nonlinear(g, v, wires, LAWS[law]) if LAWS[law] else solve_array(g, v, wires)
+    np.testing.assert_allclose(own.currents_A[0], ngspice(tmp_path / "array.cir"), rtol=1e-6)
 
 
 def test_a_deck_holds_every_element_once():

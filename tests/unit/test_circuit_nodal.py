@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossbar_sim.circuit.lines import Lines
-from crossbar_sim.circuit.nodal import RESIDUAL_LIMIT, solve_array, solve_lines
+from crossbar_sim.circuit.nodal import solve_array, solve_lines
+from crossbar_sim.circuit.solution import RESIDUAL_LIMIT
 from crossbar_sim.spec.wires import WiresSpec
 from device_models.errors import StateError, UsageError
 

@@ -63,7 +63,7 @@ def test_currents_obey_kirchhoff_and_the_law_of_the_devices(curve):
         before = np.vstack([np.zeros(7), out_of_bit[:-1]])
         np.testing.assert_allclose(out_of_bit - before, current, rtol=0, atol=limit)
         np.testing.assert_allclose(found.currents_A[k], current.sum(axis=0), rtol=0, atol=9 * limit)
-    assert found.residual <= 1e-10
+    assert (found.residual <= 1e-10).all()
     assert (found.iterations < 8).all()
 
 
@@ -72,18 +72,6 @@ def test_numba_functions_serve_as_laws():
     compiled = DeviceLaw(njit(lambda g, v: g * 0.3 * np.sinh(v / 0.3)), njit(lambda g, v: g * np.cosh(v / 0.3)))
     expected = solve_nonlinear(g, v, WIRES, SinhIV(v0_V=0.3)).currents_A
     np.testing.assert_allclose(solve_nonlinear(g, v, WIRES, compiled).currents_A, expected, rtol=1e-9)
-
-
-def test_cells_without_input_are_off_with_separate_source_lines():
-    g, _ = array()
-    v = 0.2 * (np.arange(9) % 2)
-    wires = WiresSpec(r_wl_ohm=None, r_source_ohm=100.0, r_bl_ohm=100.0, topology="separate_source", model="exact")
-    found = solve_nonlinear(g, v, wires, CURVES[1]).currents_A
-    only = solve_nonlinear(g * (v > 0)[:, None], v, WiresSpec(r_wl_ohm=None, r_bl_ohm=200.0), CURVES[1]).currents_A
-    np.testing.assert_allclose(found, only, rtol=1e-9)
-    assert np.isfinite(solve_nonlinear(g, v, wires, MiloIV()).currents_A).all()  # a law without a current at g = 0
-    with pytest.raises(UsageError, match="one voltage of the source lines"):
-        solve_nonlinear(g, np.arange(9.0), wires, CURVES[1])
 
 
 def test_a_falling_current_is_refused():

@@ -1,12 +1,10 @@
 """WiresSpec: combinations that cannot act are refused, and how its fields become segments."""
 
-import numpy as np
 import pytest
 
 from crossbar_sim.circuit.lines import lines_of
-from crossbar_sim.circuit.nodal import solve_array
 from crossbar_sim.spec.wires import WiresSpec
-from device_models.errors import SpecError, UsageError
+from device_models.errors import SpecError
 
 NONE = {"r_wl_ohm": None, "r_bl_ohm": None}
 SOURCE = {"r_wl_ohm": None, "r_source_ohm": 3.0, "topology": "separate_source", "model": "exact"}
@@ -50,18 +48,3 @@ def test_terminals_lie_in_the_outer_segments_only():
     assert lines.wl_ohm.tolist() == [11, 1, 1, 1]
     assert lines.bl_ohm.tolist() == [2, 2, 22]
     assert lines.wl_far_S == 1 / 11
-
-
-def test_cells_without_input_are_disconnected_from_separate_source_lines():
-    """Source and bit line carry the same current: a ladder of 3 + 2 ohm per cell, with idle cells taken out."""
-    g = np.array([[10e3], [20e3], [30e3]])
-    wires = WiresSpec(**SOURCE).evolve(r_bl_ohm=2.0, r_sense_ohm=7.0, r_driver_ohm=6.0)
-    found = solve_array(g, [[0.2, 0.0, 0.2], [0.0, 0.2, 0.0]], wires).currents_A[:, 0]
-    far = 100 + 10.0  # the first cell behind two segments
-    both = 1 / (1 / far + 1 / (1e6 / 30e3))
-    np.testing.assert_allclose(found, [0.2 / (both + 18), 0.2 / (50 + 5 + 18)], rtol=1e-12)
-
-
-def test_separate_source_lines_have_one_voltage():
-    with pytest.raises(UsageError, match=r"levels 0.1 and 0.2 V in one drive"):
-        solve_array(np.ones((3, 1)), [0.1, 0.0, 0.2], WiresSpec(**SOURCE))
