@@ -13,6 +13,7 @@ import torch
 
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.read_numba import read_tiles
+from crossbar_sim.converters.states import AdcState, StochasticAdc, UniformAdc
 from crossbar_sim.kernels.random import fill_normals, random_key, u32
 
 
@@ -22,7 +23,7 @@ class ReferenceRead:
     def __init__(self, matrix: AnalogMatrix, probe_vectors: int):
         """Read the probes now; `matrix` must be in its state at the end of programming."""
         self.probe_vectors = probe_vectors
-        self.codes = {place: _compact(matrix, outputs) for place, outputs in self._read(matrix)}
+        self.codes = {(k, c): _compact(matrix.readouts[k].adc, outputs) for (k, c), outputs in self._read(matrix)}
 
     def factors(self, matrix: AnalogMatrix) -> torch.Tensor:
         """Factor of each part and output for the present state.
@@ -31,9 +32,8 @@ class ReferenceRead:
                    programming and y the read now; 1 where a tile answers nothing
         """
         factors = torch.ones_like(matrix.drift_factor, device="cpu")
-        step = matrix.adc_step if matrix.adc_levels else 1.0
         for (k, c), now in self._read(matrix):
-            reference = self.codes[k, c].to(matrix.dtype) * step
+            reference = _expand(matrix.readouts[k].adc, self.codes[k, c], matrix.dtype)
             power = float(now.square().sum(dtype=torch.float64))
             if power > 0:
                 start, stop = matrix.plan.cols[c]
@@ -60,9 +60,14 @@ def _probes(matrix: AnalogMatrix, count: int) -> torch.Tensor:
     return torch.from_numpy(np.where(z > 0, 1.0, -1.0).reshape(count, 2 * half)[:, : matrix.plan.n_in])
 
 
-def _compact(matrix: AnalogMatrix, outputs: torch.Tensor) -> torch.Tensor:
-    """Outputs as ADC codes in the smallest integer type that holds them; as they are where there is no ADC."""
-    if not matrix.adc_levels:
+def _compact(adc: AdcState, outputs: torch.Tensor) -> torch.Tensor:
+    """Outputs of a uniform ADC as codes in the smallest integer type that holds them; of others as they are."""
+    if not isinstance(adc, UniformAdc | StochasticAdc):
         return outputs
-    kind = torch.int8 if matrix.adc_levels <= 127 else torch.int16
-    return torch.round(outputs / matrix.adc_step).to(kind)
+    kind = torch.int8 if adc.levels <= 127 else torch.int16
+    return torch.round(outputs / adc.step).to(kind)
+
+
+def _expand(adc: AdcState, codes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The way back of `_compact`."""
+    return codes.to(dtype) * adc.step if isinstance(adc, UniformAdc | StochasticAdc) else codes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import groupby
 from numbers import Integral
 from typing import NamedTuple
 
@@ -10,6 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from crossbar_sim.converters.dac import WHOLE, input_passes
+from crossbar_sim.converters.output_stage import OutputStage, output_stage
+from crossbar_sim.converters.states import AdcState, ExactReadout, UniformAdc, adc_state, uses_dither
+from crossbar_sim.converters.static_errors import StaticErrors, static_errors
 from crossbar_sim.kernels.conductance import (
     DeviceKeys,
     DeviceTable,
@@ -20,6 +25,7 @@ from crossbar_sim.kernels.conductance import (
     plane_tables,
 )
 from crossbar_sim.kernels.effects import Effects, effect_tables
+from crossbar_sim.kernels.mvm import Draws
 from crossbar_sim.kernels.random import random_key
 from crossbar_sim.kernels.threads import use_threads
 from crossbar_sim.mapping import TilePlan, full_scale_weights, layout_of
@@ -34,6 +40,33 @@ class Part(NamedTuple):
     row_tile: int
     plane: int
     rows: tuple[int, int]
+
+
+class Readout(NamedTuple):
+    """What stands behind the columns of one part: states of crossbar_sim.converters, None where there is nothing."""
+
+    adc: AdcState
+    errors: StaticErrors | None
+    stage: OutputStage | None
+
+    @classmethod
+    def of(cls, matrix: AnalogMatrix, k: int) -> Readout:
+        """The converters of part k, which belong to the seed and stay what they are."""
+        spec, n_out = matrix.spec, matrix.plan.n_out
+        if spec.adc is None:
+            return cls(ExactReadout(), None, None)
+        place = (matrix.seed, matrix.name, k, n_out, torch.empty(0, dtype=matrix.dtype).numpy().dtype)
+        return cls(
+            adc_state(spec.adc, *place),
+            static_errors(spec.adc, *place),
+            output_stage(spec.output_stage, spec.adc.bound, *place),
+        )
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is the same for all columns of all parts."""
+        arrays = [value for value in self.adc if isinstance(value, np.ndarray)]
+        return not arrays and self.errors is None and self.stage is None
 
 
 class AnalogMatrix:
@@ -57,7 +90,10 @@ class AnalogMatrix:
             raise UsageError(f"{name}: weights must be a matrix (n_out, n_in), have shape {tuple(weight.shape)}")
         self.spec = spec
         self.name = name
-        self.layout = layout_of(spec.encoding)
+        self.passes = input_passes(spec.dac) if spec.dac is not None else (WHOLE,)
+        self.conversions = [list(group) for _, group in groupby(self.passes, key=lambda each: each.conversion)]
+        layout = layout_of(spec.encoding)
+        self.layout = layout if self.passes[0].g_plus and self.passes[0].g_minus else layout.apart()
         self.plan = TilePlan.of(weight.shape[1], weight.shape[0], spec.tile, self.layout.n_devices)
         self.parts = [Part(k, p, span) for k, span in enumerate(self.plan.rows) for p in range(len(self.layout.planes))]
         self.device = torch.device("cpu")
@@ -79,6 +115,7 @@ class AnalogMatrix:
         self.drift_factor = torch.ones((len(self.parts), self.plan.n_out), dtype=self.dtype, device=self.device)
         self.reads = 0
         self.read_key = np.array(random_key(self.seed, self.name, "read"), dtype=np.uint32)
+        self.readouts = [Readout.of(self, k) for k in range(len(self.parts))]
         self.reset_counts()
         encoding = self.spec.encoding
         if isinstance(encoding, OffsetEncoding) and encoding.correction == "column":
@@ -188,24 +225,25 @@ class AnalogMatrix:
         return torch.bfloat16 if self.dtype == torch.float32 else self.dtype
 
     @property
-    def is_noisy(self) -> bool:
-        """Whether a read draws random numbers."""
-        return self.variance_flat is not None or self.output_noise > 0
-
-    @property
     def dac_levels(self) -> int:
         """Positive codes of the DAC; 0 where inputs are not rounded."""
         return _levels(self.spec.dac.bits) if self.spec.dac is not None and self.spec.dac.bits else 0
 
     @property
-    def adc_levels(self) -> int:
-        """Positive codes of the ADC; 0 where there is none."""
-        return _levels(self.spec.adc.bits) if self.spec.adc is not None else 0
+    def adc_bound(self) -> float | None:
+        """Full scale of the ADC in fully driven devices; None where there is no ADC."""
+        return None if self.spec.adc is None else self.spec.adc.bound
 
     @property
-    def adc_step(self) -> float:
-        """One code of the ADC in units of the bound [1]."""
-        return self.spec.adc.bound / self.adc_levels if self.spec.adc is not None else 1.0
+    def draws(self) -> Draws:
+        """Which random numbers a read takes."""
+        readout = self.readouts[0]
+        behind = readout.stage is not None and self.output_noise > 0
+        return Draws(
+            noise=self.variance_flat is not None or (self.output_noise > 0 and not behind),
+            behind_stage=behind,
+            dither=uses_dither(readout.adc),
+        )
 
     @property
     def output_noise(self) -> float:
@@ -213,9 +251,33 @@ class AnalogMatrix:
         return (self.spec.adc.output_noise or 0.0) if self.spec.adc is not None else 0.0
 
     @property
+    def is_noisy(self) -> bool:
+        """Whether a read draws random numbers."""
+        return any(self.draws) or (self.spec.dac is not None and self.spec.dac.stochastic_rounding)
+
+    @property
+    def n_conversions(self) -> int:
+        """Conversions of each output for one vector, over all parts and passes."""
+        apart = self.layout.planes[0].polarity != 0  # then a pass reads the parts of one sign only
+        return len(self.parts) * len(self.conversions) // (2 if apart else 1)
+
+    @property
+    def needs_kernels(self) -> str | None:
+        """What of this chip only the Numba kernels can read; None where torch operations can, too."""
+        readout, dac = self.readouts[0], self.spec.dac
+        if not isinstance(readout.adc, UniformAdc | ExactReadout) or readout.errors is not None:
+            return "an ADC other than an exact uniform one"
+        if readout.stage is not None:
+            return "an output stage"
+        if len(self.passes) > 1 or (dac is not None and dac.stochastic_rounding):
+            return "inputs that are played out in several passes or rounded at random"
+        return None
+
+    @property
     def needs_calibration(self) -> bool:
         """Whether inputs cannot be converted yet, because their ranges are still to be found."""
-        return self.spec.dac is not None and self.spec.dac.range.kind == "calibrated" and self.input_range is None
+        dac = self.spec.dac
+        return dac is not None and dac.range.kind not in ("dynamic", "static") and self.input_range is None
 
     @property
     def n_bytes(self) -> int:

@@ -126,6 +126,11 @@ class ProgrammedMatrix:
         matrix.reads += 1
         if use_numba:
             return read_numba(matrix, x.detach(), bias, number)
+        if matrix.needs_kernels:
+            raise UsageError(
+                f"{matrix.name}: the chip has {matrix.needs_kernels}, which only the numba backend reads: on the CPU "
+                "and without gradients"
+            )
         return read_torch(matrix, x, self.weight, bias, number)
 
     def _reference_read(self) -> ReferenceRead | None:

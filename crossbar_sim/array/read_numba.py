@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from crossbar_sim.array.matrix import AnalogMatrix, stored
+from crossbar_sim.converters.dac import Pass, split_codes
 from crossbar_sim.kernels.mvm import GROUP, quantise_inputs, read_columns, read_few, read_keys
 from crossbar_sim.kernels.random import random_key
 from crossbar_sim.kernels.threads import use_threads
@@ -49,19 +51,40 @@ def block_columns(n_vectors: int) -> int:
     return max(GROUP, _BLOCK_ELEMENTS // max(1, n_vectors) // GROUP * GROUP)
 
 
+class _Drive(NamedTuple):
+    """What the word lines carry during one conversion, in codes, and what its result counts for."""
+
+    codes: torch.Tensor
+    """(T, n_in)"""
+    squares: torch.Tensor
+    """(T, n_in) for the variance product, (0, 0) where it is not needed"""
+    levels: int
+    """Code of a fully driven line."""
+    weight: float
+    """Of the converted value, relative to an input of full scale."""
+    polarity: int
+    """Sign of the devices that are read; 0 for the differences of pairs."""
+
+
 @torch.no_grad()
 def read_numba(matrix: AnalogMatrix, x: torch.Tensor, bias: torch.Tensor | None, read: int) -> torch.Tensor:
     """y (T, n_out) = bias + the digital outputs of all tiles for x (T, n_in); both in the matrix' float type."""
     y = torch.empty((x.shape[0], matrix.plan.n_out), dtype=matrix.dtype)
     offset = torch.zeros(matrix.plan.n_out, dtype=matrix.dtype) if bias is None else bias.detach().to(matrix.dtype)
-    few = x.shape[0] <= _FEW_VECTORS
+    few = x.shape[0] <= _FEW_VECTORS and len(matrix.passes) == 1 and matrix.readouts[0].is_shared
     use_threads(1 if few else torch.get_num_threads())
-    codes, squares, full_scale = _convert_inputs(matrix, x, with_squares=not few)
-    keys = read_keys(matrix.read_key, read, len(matrix.parts))
-    convert = _convert_few if few else _convert_many
-    matrix.n_saturated += convert(matrix, codes, squares, full_scale, offset, keys, y)
+    codes, squares, full_scale = _convert_inputs(matrix, x, read, with_squares=not few and len(matrix.passes) == 1)
+    keys = read_keys(matrix.read_key, read, len(matrix.parts) * len(matrix.conversions))
+    if few:
+        matrix.n_saturated += _convert_few(matrix, codes, full_scale, offset, keys, y)
+    else:
+        first = True
+        for number, drive in enumerate(_drives(matrix, codes, squares)):
+            own = keys[number * len(matrix.parts) :]
+            matrix.n_saturated += _convert_many(matrix, drive, full_scale, offset, own, first, y)
+            first = False
     matrix.n_inputs += x.numel()
-    matrix.n_outputs += y.numel() * len(matrix.parts)
+    matrix.n_outputs += y.numel() * matrix.n_conversions
     if matrix.zero:
         _subtract_zero(matrix, codes, full_scale, y)
     if matrix.reference_columns is not None:
@@ -79,8 +102,9 @@ def read_tiles(
     outputs are in units of the bound. One tile at a time, so that little memory is needed.
     """
     n_probes = probes.shape[0]
-    drive = (probes * (matrix.dac_levels or 1)).to(matrix.dtype)
-    squares = _squares(matrix, drive)
+    levels = matrix.dac_levels or 1
+    codes = (probes * levels).to(matrix.dtype)
+    drive = _Drive(codes, _squares(matrix, codes), levels, 1.0, 0)
     full_scale = torch.ones(n_probes, dtype=matrix.dtype)
     use_threads(torch.get_num_threads())
     for k in range(len(matrix.parts)):
@@ -88,57 +112,59 @@ def read_tiles(
             outputs = torch.empty((n_probes, stop - start), dtype=matrix.dtype)
             one, zero = torch.ones(stop - start, dtype=matrix.dtype), torch.zeros(stop - start, dtype=matrix.dtype)
             key = np.array(random_key(matrix.seed, matrix.name, f"{purpose}, column {c}", 0, k), dtype=np.uint32)
-            sums, variances = _sum_columns(matrix, drive, squares, k, start, stop)
-            _convert(matrix, sums, variances, full_scale, one, zero, key, 0, True, outputs)
+            sums, variances = _sum_columns(matrix, drive, k, start, stop)
+            _convert(matrix, k, sums, variances, levels, full_scale, one, zero, key, 0, True, outputs)
             yield (k, c), outputs
 
 
 def _convert_many(
     matrix: AnalogMatrix,
-    codes: torch.Tensor,
-    squares: torch.Tensor,
+    drive: _Drive,
     full_scale: torch.Tensor,
     offset: torch.Tensor,
     keys: NDArray[np.uint32],
+    first: bool,
     y: torch.Tensor,
 ) -> int:
-    """Sum and convert all columns block by block and add them up over row tiles; the number of saturated outputs."""
-    n_vectors, n_out = codes.shape[0], matrix.plan.n_out
-    gain = matrix.gain
+    """Sum and convert all columns block by block and add them up over parts; the number of saturated outputs."""
+    n_vectors, n_out = drive.codes.shape[0], matrix.plan.n_out
+    gain = matrix.gain if drive.weight == 1 else matrix.gain * drive.weight
+    polarities = [matrix.layout.planes[part.plane].polarity for part in matrix.parts]
+    parts = [k for k, polarity in enumerate(polarities) if drive.polarity in (0, polarity)]
     saturated = 0
     for start in range(0, n_out, block_columns(n_vectors)):
         stop = min(start + block_columns(n_vectors), n_out)
-        for k, key in enumerate(keys):
-            sums, variances = _sum_columns(matrix, codes, squares, k, start, stop)
-            factor = gain[k, start:stop]
-            scale = full_scale[matrix.parts[k].row_tile]
-            saturated += _convert(matrix, sums, variances, scale, factor, offset, key, start, k == 0, y)
+        for k in parts:
+            sums, variances = _sum_columns(matrix, drive, k, start, stop)
+            factor, scale = gain[k, start:stop], full_scale[matrix.parts[k].row_tile]
+            sets = first and k == parts[0]
+            saturated += _convert(
+                matrix, k, sums, variances, drive.levels, scale, factor, offset, keys[k], start, sets, y
+            )
     return saturated
 
 
 def _convert_few(
     matrix: AnalogMatrix,
     codes: torch.Tensor,
-    squares: torch.Tensor,
     full_scale: torch.Tensor,
     offset: torch.Tensor,
     keys: NDArray[np.uint32],
     y: torch.Tensor,
 ) -> int:
-    """What `_convert_many` does, for a few vectors; without `squares`."""
+    """What `_convert_many` does, for a few vectors played out in one pass."""
     # below that, waking a second thread takes longer than its share of the work
     use_threads(torch.get_num_threads() if codes.shape[0] * matrix.effective_flat.numel() > _SERIAL_PRODUCTS else 1)
-    variance = squares.flatten() if matrix.variance_flat is None else matrix.variance_flat
+    none = torch.empty(0, dtype=matrix.variance_dtype)
     saturated: int = read_few(
         codes.numpy(),
         np.array([(part.row_tile, *part.rows) for part in matrix.parts]),
         matrix.effective_flat.numpy(),
-        stored(variance),
+        stored(none if matrix.variance_flat is None else matrix.variance_flat),
         1.0 / (matrix.dac_levels or 1),
         matrix.output_noise**2,
-        matrix.is_noisy,
-        matrix.adc_step,
-        matrix.adc_levels,
+        matrix.draws,
+        matrix.readouts[0].adc,
         full_scale.numpy(),
         matrix.gain.numpy(),
         offset.numpy(),
@@ -150,8 +176,10 @@ def _convert_few(
 
 def _convert(
     matrix: AnalogMatrix,
+    k: int,
     sums: torch.Tensor,
     variances: torch.Tensor,
+    levels: int,
     full_scale: torch.Tensor,
     gain: torch.Tensor,
     offset: torch.Tensor,
@@ -160,14 +188,16 @@ def _convert(
     first: bool,
     y: torch.Tensor,
 ) -> int:
+    readout = matrix.readouts[k]
     saturated: int = read_columns(
         sums.numpy(),
         stored(variances),
-        1.0 / (matrix.dac_levels or 1),
+        1.0 / levels,
         matrix.output_noise**2,
-        matrix.is_noisy,
-        matrix.adc_step,
-        matrix.adc_levels,
+        matrix.draws,
+        readout.adc,
+        readout.errors,
+        readout.stage,
         full_scale.numpy(),
         gain.numpy(),
         offset.numpy(),
@@ -180,11 +210,12 @@ def _convert(
 
 
 def _convert_inputs(
-    matrix: AnalogMatrix, x: torch.Tensor, with_squares: bool
+    matrix: AnalogMatrix, x: torch.Tensor, read: int, with_squares: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """DAC: codes (T, n_in), their squares where asked for and variances are needed, and full scales (row tiles, T)."""
     n_tiles = len(matrix.plan.rows)
-    if matrix.spec.dac is None:
+    dac = matrix.spec.dac
+    if dac is None:
         squares = _squares(matrix, x) if with_squares else _no_squares(matrix)
         return x, squares, torch.ones((n_tiles, x.shape[0]), dtype=matrix.dtype)
     codes = _workspace.take("codes", (x.shape[0], x.shape[1]), matrix.dtype)
@@ -193,10 +224,45 @@ def _convert_inputs(
         squares = _workspace.take("squares", (x.shape[0], x.shape[1]), _product_dtype(matrix))
     full_scale = torch.empty((n_tiles, x.shape[0]), dtype=matrix.dtype)
     ranges = torch.empty(0, dtype=matrix.dtype) if matrix.input_range is None else matrix.input_range.to(matrix.dtype)
+    key = np.array(random_key(matrix.seed, matrix.name, "input rounding", read), dtype=np.uint32)
     matrix.n_clipped += quantise_inputs(
-        x.numpy(), _stops(matrix), ranges.numpy(), matrix.dac_levels, codes.numpy(), stored(squares), full_scale.numpy()
+        x.numpy(),
+        np.array([stop for _, stop in matrix.plan.rows]),
+        ranges.numpy(),
+        matrix.dac_levels,
+        dac.stochastic_rounding,
+        key,
+        codes.numpy(),
+        stored(squares),
+        full_scale.numpy(),
     )
     return codes, squares, full_scale
+
+
+def _drives(matrix: AnalogMatrix, codes: torch.Tensor, squares: torch.Tensor) -> Iterator[_Drive]:
+    """The drives of one vector of codes, one for each conversion."""
+    levels = matrix.dac_levels or 1
+    if len(matrix.passes) == 1:
+        yield _Drive(codes, squares, levels, 1.0, 0)
+        return
+    for passes in matrix.conversions:
+        yield _drive(matrix, codes, passes, levels)
+
+
+def _drive(matrix: AnalogMatrix, codes: torch.Tensor, passes: list[Pass], levels: int) -> _Drive:
+    """One conversion: a pass by itself, or several whose charges are weighted and added ahead of the ADC."""
+    polarity = {(True, True): 0, (True, False): 1, (False, True): -1}[passes[0].g_plus, passes[0].g_minus]
+    alone = len(passes) == 1
+    largest = levels if passes[0].n_bits is None or not alone else 2 ** passes[0].n_bits - 1
+    total, power = torch.zeros_like(codes), torch.zeros_like(codes)
+    part = _workspace.take("part", (codes.shape[0], codes.shape[1]), matrix.dtype)
+    for each in passes:
+        split_codes(codes.numpy(), each, part.numpy())
+        weight = 1 if alone else each.weight
+        total.add_(part, alpha=weight)
+        power.addcmul_(part, part, value=weight**2)
+    squares = _no_squares(matrix) if matrix.variance_flat is None else power.to(_product_dtype(matrix))
+    return _Drive(total, squares, largest, passes[0].weight * largest / levels if alone else 1.0, polarity)
 
 
 def _subtract_zero(matrix: AnalogMatrix, codes: torch.Tensor, full_scale: torch.Tensor, y: torch.Tensor) -> None:
@@ -217,19 +283,19 @@ def _subtract_reference(
     """Read the reference column of each tile and take what it shows from all columns of the tile."""
     n_columns = reference.plan.n_out
     one, zero = torch.ones(n_columns, dtype=matrix.dtype), torch.zeros(n_columns, dtype=matrix.dtype)
-    squares, gain = _squares(matrix, codes), matrix.gain
     shown = torch.empty((codes.shape[0], n_columns), dtype=matrix.dtype)
-    for k, key in enumerate(read_keys(reference.read_key, read, len(matrix.parts))):
-        sums, variances = _sum_columns(reference, codes, squares, k, 0, n_columns)
-        scale = full_scale[matrix.parts[k].row_tile]
-        matrix.n_saturated += _convert(reference, sums, variances, scale, one, zero, key, 0, True, shown)
-        for c, (start, stop) in enumerate(matrix.plan.cols):
-            y[:, start:stop].addr_(shown[:, c], gain[k, start:stop], alpha=-1)
-    matrix.n_outputs += shown.numel() * len(matrix.parts)
-
-
-def _stops(matrix: AnalogMatrix) -> NDArray[np.int64]:
-    return np.array([stop for _, stop in matrix.plan.rows])
+    all_keys = read_keys(reference.read_key, read, len(matrix.parts) * len(matrix.conversions))
+    for number, drive in enumerate(_drives(matrix, codes, _squares(matrix, codes))):
+        gain = matrix.gain * drive.weight
+        for k, part in enumerate(matrix.parts):
+            key, scale = all_keys[number * len(matrix.parts) + k], full_scale[part.row_tile]
+            sums, variances = _sum_columns(reference, drive, k, 0, n_columns)
+            matrix.n_saturated += _convert(
+                reference, k, sums, variances, drive.levels, scale, one, zero, key, 0, True, shown
+            )
+            for c, (start, stop) in enumerate(matrix.plan.cols):
+                y[:, start:stop].addr_(shown[:, c], gain[k, start:stop], alpha=-1)
+    matrix.n_outputs += shown.numel() * matrix.n_conversions
 
 
 def _squares(matrix: AnalogMatrix, drive: torch.Tensor) -> torch.Tensor:
@@ -246,13 +312,13 @@ def _product_dtype(matrix: AnalogMatrix) -> torch.dtype:
 
 
 def _sum_columns(
-    matrix: AnalogMatrix, drive: torch.Tensor, squares: torch.Tensor, k: int, start: int, stop: int
+    matrix: AnalogMatrix, drive: _Drive, k: int, start: int, stop: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Column sums and their variances (T, stop - start) of one part, in DAC codes."""
     row_start, row_stop = matrix.parts[k].rows
-    shape = (drive.shape[0], stop - start)
+    shape = (drive.codes.shape[0], stop - start)
     sums = _workspace.take("sums", shape, matrix.dtype)
-    torch.mm(drive[:, row_start:row_stop], matrix.effective[k][start:stop].t(), out=sums)
+    torch.mm(drive.codes[:, row_start:row_stop], matrix.effective[k][start:stop].t(), out=sums)
     if matrix.variance is None:
         return sums, _no_squares(matrix)
     dtype = _product_dtype(matrix)
@@ -260,5 +326,5 @@ def _sum_columns(
     if variance.dtype != dtype:
         variance = _workspace.take("variance", (stop - start, row_stop - row_start), dtype).copy_(variance)
     variances = _workspace.take("variances", shape, dtype)
-    torch.mm(squares[:, row_start:row_stop], variance.t(), out=variances)
+    torch.mm(drive.squares[:, row_start:row_stop], variance.t(), out=variances)
     return sums, variances

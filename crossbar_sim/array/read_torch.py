@@ -10,6 +10,7 @@ import torch
 
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.random_torch import read_normals
+from crossbar_sim.converters.states import UniformAdc
 from crossbar_sim.kernels.mvm import read_keys
 
 
@@ -54,9 +55,10 @@ def _digitise(matrix: AnalogMatrix, codes: torch.Tensor, columns: torch.Tensor, 
     v = codes @ columns.t()
     if matrix.is_noisy:
         v = v + _noise(matrix, codes, k, read)
-    if matrix.adc_levels:
-        bound = matrix.adc_step * matrix.adc_levels
-        rounded = torch.round(v / matrix.adc_step) * matrix.adc_step
+    adc = matrix.readouts[k].adc
+    if isinstance(adc, UniformAdc):
+        bound = adc.step * adc.levels
+        rounded = torch.round(v / adc.step) * adc.step
         matrix.n_saturated += int((rounded.detach().abs() > bound * (1 + 1e-6)).sum())
         v = torch.clamp(v + (rounded - v).detach(), -bound, bound)
     return v

@@ -15,6 +15,7 @@ from crossbar_sim.converters.states import (
     AsymmetricAdc,
     CcoAdc,
     DitheredCcoAdc,
+    ExactReadout,
     MidriseAdc,
     RampAdc,
     SarAdc,
@@ -65,6 +66,10 @@ def _convert_rows(adc, errors, v, dither, first_col):
         distort_columns(errors, v[t], first_col)
         saturated += convert_columns(adc, v[t], dither[t], first_col)
     return saturated
+
+
+def _exact(adc, v, dither, first_col):
+    return i32(0)
 
 
 def _uniform(adc, v, dither, first_col):
@@ -214,6 +219,7 @@ def _staged(adc, v, dither, first_col):
 
 
 _KERNELS = {
+    ExactReadout: _exact,
     UniformAdc: _uniform,
     StochasticAdc: _stochastic,
     AsymmetricAdc: _asymmetric,

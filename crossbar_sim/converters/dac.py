@@ -35,6 +35,9 @@ class Pass(NamedTuple):
     conversion: int
 
 
+WHOLE = Pass(1, True, True, True, True, 0, None, 0)
+"""Every input at once on all devices, as it is."""
+
 _SIGNS = {1: ((True, True),), 2: ((True, False), (False, True)), 4: ((True, False), (False, True))}
 _DEVICES = {1: ((True, True),), 2: ((True, True),), 4: ((True, False), (False, True))}
 

@@ -11,6 +11,7 @@ from crossbar_sim.converters.states import (
     AsymmetricAdc,
     CcoAdc,
     DitheredCcoAdc,
+    ExactReadout,
     MidriseAdc,
     SarAdc,
     StagedAdc,
@@ -40,6 +41,8 @@ def convert(adc: AdcState, v: Floats, dither: Floats | None = None, first_col: i
         case StagedAdc():
             upper, lower, slope, jump = (table[:, cols] for table in (adc.upper, adc.lower, adc.slope, adc.jump))
             return laws.staged(v, adc.bound, upper, lower, slope, jump, adc.last[cols])
+        case ExactReadout():
+            return v
     size = 2**adc.bits
     y = np.empty_like(v)
     for j, (start, offset) in enumerate(zip(adc.start[cols], adc.offset[cols], strict=True)):

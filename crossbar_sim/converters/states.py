@@ -30,6 +30,12 @@ from crossbar_sim.spec.adc import (
 from device_models.errors import UsageError
 
 
+class ExactReadout(NamedTuple):
+    """No ADC: outputs stay as they are, in devices fully driven at g_max."""
+
+    step: float = 1.0
+
+
 class UniformAdc(NamedTuple):
     """code = clip(rint(v / step), -levels, levels)"""
 
@@ -109,7 +115,16 @@ class StagedAdc(NamedTuple):
 
 
 AdcState = (
-    UniformAdc | StochasticAdc | AsymmetricAdc | MidriseAdc | CcoAdc | DitheredCcoAdc | RampAdc | SarAdc | StagedAdc
+    ExactReadout
+    | UniformAdc
+    | StochasticAdc
+    | AsymmetricAdc
+    | MidriseAdc
+    | CcoAdc
+    | DitheredCcoAdc
+    | RampAdc
+    | SarAdc
+    | StagedAdc
 )
 
 

@@ -38,6 +38,8 @@ class Plane(NamedTuple):
     devices: tuple[WeightDevice, ...]
     weight: float = 1.0
     has_offset: bool = False
+    polarity: int = 0
+    """Sign of its devices where it holds those of one sign only, else 0."""
 
     def zero(self, g_min_uS: float, g_max_uS: float) -> float:
         """The column's relative conductance at weight zero, where nothing else cancels it."""
@@ -54,6 +56,16 @@ class Layout(NamedTuple):
     def n_devices(self) -> int:
         """Devices of one weight."""
         return sum(len(plane.devices) for plane in self.planes)
+
+    def apart(self) -> Layout:
+        """The same weights with the devices of each sign on planes of their own, for reads of one sign at a time."""
+        planes = []
+        for plane in self.planes:
+            for sign in (1, -1):
+                devices = tuple(d._replace(weight=abs(d.weight)) for d in plane.devices if d.weight * sign > 0)
+                if devices:
+                    planes.append(Plane(devices, plane.weight * sign, plane.has_offset, sign))
+        return Layout(tuple(planes), self.levels)
 
     def targets(self, u: ArrayLike, g_min_uS: float, g_max_uS: float) -> list[Floats]:
         """Target conductances [uS] of each device, plane after plane.

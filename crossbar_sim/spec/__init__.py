@@ -1,9 +1,19 @@
 """What a chip is: frozen, strict Pydantic specifications, without any numerics."""
 
+from crossbar_sim.spec.adc import AdcKind, UniformAdcSpec
 from crossbar_sim.spec.chip import ChipSpec
 from crossbar_sim.spec.compensation import GlobalDriftCompensation
-from crossbar_sim.spec.converters import AdcSpec, CalibratedRange, DacSpec, DynamicRange, StaticRange
+from crossbar_sim.spec.dac import DacSpec
 from crossbar_sim.spec.encoding import BitSliceEncoding, Encoding, OffsetEncoding, PairEncoding, SigmaClip
+from crossbar_sim.spec.input_range import (
+    CalibratedRange,
+    DynamicRange,
+    InputRange,
+    MinimumErrorRange,
+    SigmaRange,
+    StaticRange,
+)
+from crossbar_sim.spec.output_stage import OutputStageSpec
 from crossbar_sim.spec.programming import (
     GradientDescentProgramming,
     LawProgramming,
@@ -15,7 +25,7 @@ from crossbar_sim.spec.read_noise import FrozenReadNoise, PerReadNoise, ReadNois
 from crossbar_sim.spec.tile import TileSpec
 
 __all__ = [
-    "AdcSpec",
+    "AdcKind",
     "BitSliceEncoding",
     "CalibratedRange",
     "ChipSpec",
@@ -25,16 +35,21 @@ __all__ = [
     "FrozenReadNoise",
     "GlobalDriftCompensation",
     "GradientDescentProgramming",
+    "InputRange",
     "LawProgramming",
+    "MinimumErrorRange",
     "OffsetEncoding",
+    "OutputStageSpec",
     "PairEncoding",
     "PerReadNoise",
     "ProgramVerify",
     "Programming",
     "ReadNoise",
     "SigmaClip",
+    "SigmaRange",
     "SingleShot",
     "SplitReadNoise",
     "StaticRange",
     "TileSpec",
+    "UniformAdcSpec",
 ]

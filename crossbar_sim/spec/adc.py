@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -148,15 +148,6 @@ def _kinds() -> Mapping[str, type[StrictModel]]:
     }
 
 
-class _UniformUnlessSaid(KindOf):
-    """The kind may be left out, as chips described before there were kinds do."""
-
-    def resolve(self, value: Any) -> StrictModel:
-        if isinstance(value, Mapping) and "kind" not in value:
-            value = {"kind": "uniform", **value}
-        return super().resolve(value)
-
-
 AdcKind = Annotated[
     UniformAdcSpec
     | AsymmetricAdcSpec
@@ -166,6 +157,6 @@ AdcKind = Annotated[
     | SarAdcSpec
     | PipelineAdcSpec
     | CyclicAdcSpec,
-    _UniformUnlessSaid(_kinds),
+    KindOf(_kinds, default="uniform"),
 ]
 """Annotation of a field that holds an ADC of any kind."""

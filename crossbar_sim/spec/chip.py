@@ -11,10 +11,12 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, model_validator
 
+from crossbar_sim.spec.adc import AdcKind, UniformAdcSpec
 from crossbar_sim.spec.compensation import GlobalDriftCompensation
-from crossbar_sim.spec.converters import AdcSpec, DacSpec
-from crossbar_sim.spec.encoding import Encoding, PairEncoding
+from crossbar_sim.spec.dac import DacSpec
+from crossbar_sim.spec.encoding import Encoding, OffsetEncoding, PairEncoding
 from crossbar_sim.spec.explain import explain_rows, format_rows
+from crossbar_sim.spec.output_stage import OutputStageSpec
 from crossbar_sim.spec.programming import GradientDescentProgramming, LawProgramming, Programming
 from crossbar_sim.spec.read_noise import ReadNoise, SplitReadNoise
 from crossbar_sim.spec.tile import TileSpec
@@ -37,7 +39,10 @@ class ChipSpec(StrictModel):
     encoding: Encoding = Field(PairEncoding(), description="From weights to conductances")
     programming: Programming = Field(LawProgramming(), description="How the devices are written")
     dac: DacSpec | None = Field(DacSpec(), description="Input converter; none drives the array with exact inputs")
-    adc: AdcSpec | None = Field(AdcSpec(), description="Output converter; none reads exact column sums")
+    output_stage: OutputStageSpec | None = Field(
+        None, description="Analog stage between columns and ADC; none is ideal"
+    )
+    adc: AdcKind | None = Field(UniformAdcSpec(), description="Output converter; none reads exact column sums")
     read_noise: ReadNoise | None = Field(SplitReadNoise(), description="How read noise of the devices is seen")
     compensation: GlobalDriftCompensation | None = Field(
         GlobalDriftCompensation(), description="Digital drift compensation, renewed whenever the time is set"
@@ -51,6 +56,10 @@ class ChipSpec(StrictModel):
     def _consistent(self) -> Self:
         if self.adc is not None and self.dac is None:
             raise ValueError("adc needs dac: its bound counts in input ranges (dac.bits: null gives an exact input)")
+        if self.output_stage is not None and self.adc is None:
+            raise ValueError("output_stage needs adc: its compression counts in the bound of the ADC")
+        if self.dac is not None and self.dac.phases == 4 and isinstance(self.encoding, OffsetEncoding):
+            raise ValueError("dac.phases = 4 reads g+ and g- apart, but an offset encoding has one device for a weight")
         if self.device.telegraph is not None and self.read_noise is None:
             raise ValueError("device.telegraph is noise of the reads, but read_noise is off")
         if isinstance(self.programming, GradientDescentProgramming):

@@ -7,36 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from crossbar_sim.spec.converters import CalibratedRange, DynamicRange, StaticRange
-from device_models.strict import Bits, Count, KindOf, Positive, StrictModel
-
-
-class SigmaRange(StrictModel):
-    """One full scale per tile: n standard deviations of the inputs seen on calibration data by the digital model."""
-
-    kind: Literal["n_sigma"] = "n_sigma"
-    n_sigma: Positive = Field(3.0, description="Full scale in standard deviations of the inputs")
-    max_vectors: Count = Field(1000, description="Calibration vectors looked at per layer, the first ones")
-
-
-class MinimumErrorRange(StrictModel):
-    """One full scale per tile: the one with the least mean squared quantisation error on calibration data."""
-
-    kind: Literal["minimum_mse"] = "minimum_mse"
-    max_vectors: Count = Field(1000, description="Calibration vectors looked at per layer, the first ones")
-
-
-def _ranges() -> Mapping[str, type[StrictModel]]:
-    return {
-        "dynamic": DynamicRange,
-        "static": StaticRange,
-        "calibrated": CalibratedRange,
-        "n_sigma": SigmaRange,
-        "minimum_mse": MinimumErrorRange,
-    }
-
-
-AnyRange = Annotated[DynamicRange | StaticRange | CalibratedRange | SigmaRange | MinimumErrorRange, KindOf(_ranges)]
+from crossbar_sim.spec.input_range import DynamicRange, InputRange, MinimumErrorRange
+from device_models.strict import Bits, Count, KindOf, StrictModel
 
 
 class PwmEncoding(StrictModel):
@@ -83,7 +55,7 @@ class DacSpec(StrictModel):
     """Uniform symmetric quantiser of the inputs: L = 2^(bits-1) - 1 steps on each side of zero, half to even."""
 
     bits: Bits | None = Field(8, description="Resolution including sign; none keeps the range without rounding")
-    range: AnyRange = Field(DynamicRange(), description="Full scale of the input")
+    range: InputRange = Field(DynamicRange(), description="Full scale of the input")
     encoding: InputEncoding = Field(PwmEncoding(), description="How a code is played out on the word line")
     phases: Literal[1, 2, 4] = Field(
         1,

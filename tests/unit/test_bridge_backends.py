@@ -30,7 +30,8 @@ def read_both(chip, dtype=torch.float64, n_vectors=9, t="1d"):
     step = torch.zeros_like(outputs[0])
     for k, (start, stop) in enumerate(matrix.plan.rows):
         full = x[:, start:stop].abs().amax(dim=1) if matrix.input_range is None else matrix.input_range[k].to(dtype)
-        step += matrix.adc_step * full.reshape(-1, 1) * matrix.gain[k].abs() * bool(matrix.adc_levels)
+        size = matrix.readouts[k].adc.step if matrix.spec.adc else 0.0
+        step += size * full.reshape(-1, 1) * matrix.gain[k].abs()
     counts = [
         (m.n_inputs, m.n_clipped, m.n_outputs, m.n_saturated) for m in (mm.chip.matrices["0"].matrix for mm in mapped)
     ]

@@ -8,13 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossbar_sim.converters.dac import conversions, input_passes, latency_ticks, split_codes
+from crossbar_sim.spec import MinimumErrorRange, SigmaRange
 from crossbar_sim.spec.dac import (
     AmplitudeEncoding,
     BitSerialEncoding,
     DacSpec,
-    MinimumErrorRange,
     PwmEncoding,
-    SigmaRange,
     SplitPwmEncoding,
 )
 from device_models.errors import SpecError, UsageError

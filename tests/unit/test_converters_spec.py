@@ -12,7 +12,6 @@ from crossbar_sim.spec.adc import (
     SarAdcSpec,
     UniformAdcSpec,
 )
-from crossbar_sim.spec.converters import AdcSpec
 from device_models.errors import SpecError
 from device_models.strict import StrictModel
 
@@ -22,12 +21,8 @@ class Tile(StrictModel):
 
 
 def test_a_description_without_kind_is_uniform_and_keeps_its_fields():
-    old = AdcSpec(bits=6, bound=12.0, output_noise=0.04)
-    found = Tile(adc=old.model_dump()).adc
+    found = Tile(adc={"bits": 6, "bound": 12.0, "output_noise": 0.04}).adc
     assert found == UniformAdcSpec(bits=6, bound=12.0, output_noise=0.04)
-    for name, field in AdcSpec.model_fields.items():
-        assert UniformAdcSpec.model_fields[name].default == field.default
-        assert UniformAdcSpec.model_fields[name].description == field.description
 
 
 @pytest.mark.parametrize(

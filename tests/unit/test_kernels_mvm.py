@@ -5,11 +5,13 @@ import pytest
 import torch
 
 from crossbar_sim.array.matrix import stored
+from crossbar_sim.converters.states import ExactReadout, UniformAdc
 from crossbar_sim.kernels import reference
-from crossbar_sim.kernels.mvm import GROUP, quantise_inputs, read_columns, read_few, read_keys
+from crossbar_sim.kernels.mvm import GROUP, Draws, quantise_inputs, read_columns, read_few, read_keys
 from crossbar_sim.kernels.random import random_key
 
 STOPS = np.array([288, 576, 577])
+NO_KEY, SILENT, NOISY = np.zeros(2, np.uint32), Draws(False, False, False), Draws(True, False, False)
 SPANS = ((0, 288), (288, 576), (576, 577))
 PARTS = np.array([(k, *span) for k, span in enumerate(SPANS)])
 
@@ -18,8 +20,14 @@ def _quantise(x, levels, static_range=(), stops=STOPS):
     """codes, squares, full_scale, number of clipped inputs."""
     codes, squares = np.empty_like(x), np.empty_like(x)
     full_scale = np.empty((len(stops), len(x)), x.dtype)
-    clipped = quantise_inputs(x, stops, np.array(static_range, x.dtype), levels, codes, squares, full_scale)
+    clipped = quantise_inputs(
+        x, stops, np.array(static_range, x.dtype), levels, False, NO_KEY, codes, squares, full_scale
+    )
     return codes, squares, full_scale, clipped
+
+
+def _adc(levels):
+    return UniformAdc(STEP, levels) if levels else ExactReadout()
 
 
 def _inputs(dtype, n=8):
@@ -65,7 +73,9 @@ def test_quantise_inputs_equals_the_reference(dtype, levels, static):
 def test_squares_are_left_out_where_none_are_wanted():
     x = _inputs(np.float32)
     codes, full_scale = np.empty_like(x), np.empty((3, len(x)), np.float32)
-    quantise_inputs(x, STOPS, np.empty(0, np.float32), 127, codes, np.empty((0, 0), np.float32), full_scale)
+    quantise_inputs(
+        x, STOPS, np.empty(0, np.float32), 127, False, NO_KEY, codes, np.empty((0, 0), np.float32), full_scale
+    )
     np.testing.assert_array_equal(codes, _quantise(x, 127)[0])
 
 
@@ -107,7 +117,7 @@ def test_squares_may_be_bfloat16(dtype):
     x = _inputs(np.float32)
     squares = torch.empty(x.shape, dtype=torch.bfloat16)
     codes, full_scale = np.empty_like(x), np.empty((3, len(x)), np.float32)
-    quantise_inputs(x, STOPS, np.empty(0, np.float32), 127, codes, stored(squares), full_scale)
+    quantise_inputs(x, STOPS, np.empty(0, np.float32), 127, False, NO_KEY, codes, stored(squares), full_scale)
     assert torch.equal(squares, torch.from_numpy(codes * codes).to(torch.bfloat16))
 
 
@@ -127,7 +137,8 @@ def _read(dtype, *, noise=0.0, spread=False, levels=ADC_LEVELS, first=True, firs
     y = before.astype(dtype)
     key = np.array(random_key(0, "read"), np.uint32)
     saturated = read_columns(
-        sums, variances, 1 / DAC_LEVELS, noise**2, spread or noise > 0, STEP, levels, full_scale, gain, bias, key,
+        sums, variances, 1 / DAC_LEVELS, noise**2, Draws(spread or noise > 0, False, False), _adc(levels), None,
+        None, full_scale, gain, bias, key,
         first_col, first, y,
     )  # fmt: skip
     z = reference.read_normals(tuple(int(word) for word in key), n, first_col + N_COLS)[:, first_col:]
@@ -165,7 +176,21 @@ def test_saturated_outputs_are_counted_exactly():
     sums = np.array([[-9.0, -2.6, -2.5, -2.4, 2.49, 2.5, 2.51, 3.0, 100.0]])
     ones, y = np.ones(9), np.empty((1, 9))
     saturated = read_columns(
-        sums, np.empty((0, 0)), 1.0, 0.0, False, 1.0, 2, np.ones(1), ones, 0 * ones, np.zeros(2, np.uint32), 0, True, y
+        sums,
+        np.empty((0, 0)),
+        1.0,
+        0.0,
+        SILENT,
+        UniformAdc(1.0, 2),
+        None,
+        None,
+        np.ones(1),
+        ones,
+        0 * ones,
+        NO_KEY,
+        0,
+        True,
+        y,
     )
     assert y.tolist() == [[-2, -2, -2, -2, 2, 2, 2, 2, 2]]
     assert saturated == 5  # 2.5 rounds to 2, half to even
@@ -178,8 +203,8 @@ def test_nan_goes_through_the_adc_and_stays_in_its_column(levels, bad):
     sums[1, bad] = np.nan
     ones, y = np.ones(GROUP + 9, np.float32), np.empty_like(sums)
     read_columns(
-        sums, np.empty((0, 0), np.float32), 1.0, 0.01, True, STEP, levels, np.ones(2, np.float32), ones, ones,
-        np.zeros(2, np.uint32), 0, True, y,
+        sums, np.empty((0, 0), np.float32), 1.0, 0.01, NOISY, _adc(levels), None, None,
+        np.ones(2, np.float32), ones, ones, NO_KEY, 0, True, y,
     )  # fmt: skip
     assert np.argwhere(np.isnan(y)).tolist() == [[1, bad]]
 
@@ -201,13 +226,13 @@ def test_a_read_of_few_vectors_equals_matrix_products_and_read_columns(n_vectors
         part = codes[:, start:stop]
         variances = part**2 @ variance[:, start:stop].T if spread else np.empty((0, 0))
         saturated += read_columns(
-            part @ effective[:, start:stop].T, variances, 1 / 127, 0.01, True, STEP, levels, full_scale[k], gain[k],
-            bias, keys[k], 0, k == 0, expected,
+            part @ effective[:, start:stop].T, variances, 1 / 127, 0.01, NOISY, _adc(levels), None, None, full_scale[k],
+            gain[k], bias, keys[k], 0, k == 0, expected,
         )  # fmt: skip
     flat = np.concatenate([effective[:, start:stop].ravel() for start, stop in SPANS])
     flat_variance = np.concatenate([variance[:, start:stop].ravel() for start, stop in SPANS]) if spread else flat[:0]
     found = read_few(
-        codes, PARTS, flat, flat_variance, 1 / 127, 0.01, True, STEP, levels, full_scale, gain, bias, keys, y
+        codes, PARTS, flat, flat_variance, 1 / 127, 0.01, NOISY, _adc(levels), full_scale, gain, bias, keys, y
     )
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
     assert found == saturated
@@ -221,7 +246,7 @@ def test_a_read_of_few_vectors_takes_bfloat16_variances_beside_float32_weights()
     keys = read_keys(np.array([3, 4], np.uint32), 0, 1)
     read_few(
         codes, np.array([(0, 0, 301)]), np.zeros(77 * 301, np.float32), stored(variance.flatten()),
-        1.0, 0.0, True, 1.0, 0, np.ones((1, 2), np.float32), one, 0 * one[0], keys, y,
+        1.0, 0.0, NOISY, ExactReadout(), np.ones((1, 2), np.float32), one, 0 * one[0], keys, y,
     )  # fmt: skip
     z = reference.read_normals(tuple(int(word) for word in keys[0]), 2, 77)
     np.testing.assert_allclose(y, np.sqrt(codes.astype(float) ** 2 @ variance.double().numpy().T) * z, rtol=2e-5)

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given, settings
 from pydantic import ValidationError
 
-from crossbar_sim.spec import AdcSpec, ChipSpec, DacSpec, StaticRange
+from crossbar_sim.spec import ChipSpec, DacSpec, StaticRange, UniformAdcSpec
 from crossbar_sim.spec.explain import explain_rows
 from device_models import devices
 from device_models.errors import SpecError, StoreError, UsageError
@@ -20,7 +20,10 @@ from device_models.units import readable_time, seconds, unit_of
 ROOT = Path(__file__).parents[2]
 KINDS = ", ".join(devices())
 PRESETS = ", ".join(ChipSpec.presets())
-FIELDS = "source, schema_version, name, device, tile, encoding, programming, dac, adc, read_noise, compensation"
+FIELDS = (
+    "source, schema_version, name, device, tile, encoding, programming, dac, output_stage, adc, read_noise, "
+    "compensation"
+)
 
 
 @pytest.fixture(params=ChipSpec.presets())
@@ -46,7 +49,8 @@ def preset(request):
         ({"dac": {"range": {"kind": "calibrated", "quantile": 1.5}}},
          "chip.dac.range.quantile = 1.5: must be at most 1"),
         ({"dac": {"range": "statik"}},
-         "chip.dac.range.kind = 'statik': must be one of dynamic, static, calibrated; nearest: \"static\""),
+         "chip.dac.range.kind = 'statik': must be one of dynamic, static, calibrated, n_sigma, minimum_mse; "
+         "nearest: \"static\""),
         ({"read_noise": {"kind": "split", "t_obs_s": 0}}, "chip.read_noise.t_obs_s = 0: must be above 0 s"),
         ({"encoding": {"scale": "colum"}},
          "chip.encoding.scale = 'colum': must be one of 'tensor', 'tile', 'column' or 'tile_column'; "
@@ -142,7 +146,11 @@ def test_evolve_without_a_change_gives_an_equal_specification(preset):
         ({"dac.bits": 1}, "chip.dac.bits = 1: must be at least 2 bit"),
         ({"device.g_max_uS": -3}, "chip.device.g_max_uS = -3: must be above 0 uS"),
         ({"dac.range.kind": "static"}, "chip.dac.range.kind = 'static': must be one of 'dynamic'"),
-        ({"dac.bit": 6}, 'chip.dac.bit: unknown field; accepted: source, bits, range; nearest: "bits"'),
+        (
+            {"dac.bit": 6},
+            "chip.dac.bit: unknown field; accepted: source, bits, range, encoding, phases, stochastic_rounding; "
+            'nearest: "bits"',
+        ),
         ({"dac": None}, "chip: adc needs dac: its bound counts in input ranges (dac.bits: null gives an exact input)"),
         ({"foo": 1}, f"chip.foo: unknown field; accepted: {FIELDS}"),
     ],
@@ -169,7 +177,8 @@ def test_evolve_refuses_a_path_through_something_without_fields():
 
 @pytest.mark.parametrize(
     ("name", "path", "value"),
-    [("pcm_1m", "dac.bits", 6), ("pcm_1m", "dac.range", {"kind": "static", "value": 3.0}), ("pcm_1m", "adc", AdcSpec()),
+    [("pcm_1m", "dac.bits", 6), ("pcm_1m", "dac.range", {"kind": "static", "value": 3.0}),
+     ("pcm_1m", "adc", UniformAdcSpec()),
      ("pcm_1m", "dac.range", "calibrated"), ("ideal", "tile.rows", 4), ("ideal", "device.g_max_uS", 10.0)],
 )  # fmt: skip
 def test_explain_never_credits_a_changed_value_to_the_original_source(name, path, value):
