@@ -2,13 +2,13 @@
 
 Kernels take tiles as chips store them: g (D, M, N), device d of the weight of output m and input n. Without
 interleaving device d has bit line m D + d; with it, devices come in pairs that share a bit line and have a word line
-each.
+each. A tile is short work, so threads take whole tiles (effective.fold_tiles).
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
 from crossbar_sim.kernels.bits import largest_magnitude
@@ -17,7 +17,7 @@ from crossbar_sim.kernels.random import i32
 Floats = NDArray[np.floating]
 
 _CHUNK = 64
-"""Inputs whose word lines a thread follows side by side."""
+"""Inputs whose word lines are followed side by side."""
 
 
 def first_order_loss(
@@ -40,11 +40,11 @@ def first_order_loss(
     return float(_add_bit_line_loss(g, bl_ohm * S_per_unit, per_node, loss))
 
 
-@njit(parallel=True, cache=True)
+@njit(cache=True, nogil=True)
 def _word_line_loss(g: Floats, ohm: Floats, far: float, per_node: int, loss: Floats) -> None:
     n_in = g.shape[2]
     shared = g.shape[0] // per_node  # devices of one weight on the same word line
-    for chunk in prange((n_in + _CHUNK - 1) // _CHUNK):
+    for chunk in range((n_in + _CHUNK - 1) // _CHUNK):
         start = chunk * _CHUNK
         stop = min(start + _CHUNK, n_in)
         n = stop - start
@@ -70,11 +70,11 @@ def _word_line_loss(g: Floats, ohm: Floats, far: float, per_node: int, loss: Flo
                     current[i] -= part[i]
 
 
-@njit(parallel=True, cache=True)
+@njit(cache=True, nogil=True)
 def _add_bit_line_loss(g: Floats, ohm: Floats, per_node: int, loss: Floats) -> float:
     shared = g.shape[0] // per_node
     largest = np.empty(g.shape[1] * shared)
-    for line in prange(g.shape[1] * shared):
+    for line in range(g.shape[1] * shared):
         m, first = line // shared, line % shared * per_node
         current, valid = 0.0, True
         for d in range(first, first + per_node):
@@ -111,28 +111,34 @@ def _follow_bit_line(g: Floats, ohm: Floats, current: float, loss: Floats) -> No
             current -= g[d, i]
 
 
-@njit(parallel=True, cache=True)
+@njit(cache=True, nogil=True)
 def attenuate(g: Floats, variance: Floats, loss: Floats, ratio_form: bool) -> None:
     """Effective conductances and their per-read variances from the loss C, in place.
 
     Equation   g *= f, variance *= f^2 with f = 1 / (1 + C) (ratio form) or 1 - C (first order); variance to first order
     Arguments  g, loss (D, M, N); variance (D, M, N) or (0, 0, 0)
     """
-    n_devices, n_out, n_in = g.shape
-    has_variance = variance.shape[0] > 0
-    one = g.dtype.type(1)
-    for line in prange(n_devices * n_out):
-        d, m = line // n_out, line % n_out
-        row, part = g[d, m], loss[d, m]
-        if ratio_form:
-            for i in range(n_in):
-                part[i] = one / (one + part[i])
-        else:
-            for i in range(n_in):
-                part[i] = one - part[i]
-        for i in range(n_in):
-            row[i] *= part[i]
-        if has_variance:
-            spread = variance[d, m]
-            for i in range(n_in):
-                spread[i] *= part[i] * part[i]
+    for d in range(g.shape[0]):
+        for m in range(g.shape[1]):
+            _loss_to_factor(loss[d, m], ratio_form)
+            _multiply(g[d, m], loss[d, m])
+            if variance.shape[0] > 0:
+                _multiply(variance[d, m], loss[d, m])
+                _multiply(variance[d, m], loss[d, m])
+
+
+@njit(error_model="numpy")  # a check for zero would keep the division from being vectorised
+def _loss_to_factor(loss: Floats, ratio_form: bool) -> None:
+    one = loss.dtype.type(1)
+    if ratio_form:
+        for i in range(loss.shape[0]):
+            loss[i] = one / (one + loss[i])
+    else:
+        for i in range(loss.shape[0]):
+            loss[i] = one - loss[i]
+
+
+@njit
+def _multiply(values: Floats, factors: Floats) -> None:
+    for i in range(values.shape[0]):
+        values[i] *= factors[i]

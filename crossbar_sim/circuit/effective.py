@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -87,6 +90,12 @@ def fold_wires(g_uS: Floats, variance: Floats | None, wires: WiresSpec) -> Folde
         variance *= loss**2
     g_uS[...] = effective
     return Folded(max_c, exact=True)
+
+
+def fold_tiles(tiles: Sequence[tuple[Floats, Floats | None]], wires: WiresSpec) -> list[Folded]:
+    """`fold_wires` on many tiles (g_uS, variance), shared out over as many threads as kernels use."""
+    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
+        return list(pool.map(lambda tile: fold_wires(tile[0], tile[1], wires), tiles))
 
 
 def tile_loss(g_uS: Floats, wires: WiresSpec) -> tuple[float, Floats]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import badcrossbar
 import numpy as np
 
-from crossbar_sim.circuit.effective import effective_conductance, fold_wires
+from crossbar_sim.circuit.effective import effective_conductance, fold_tiles
 from crossbar_sim.circuit.nodal import solve_array
 from crossbar_sim.spec.wires import WiresSpec
 
@@ -59,8 +59,7 @@ def closed_form(n: int, tiles: int, dtype: type, with_variance: bool) -> None:
     wires = WiresSpec(r_wl_ohm=0.15, r_bl_ohm=0.15)
 
     def work() -> None:
-        for k in range(tiles):
-            fold_wires(g[k], variance[k] if with_variance else None, wires)
+        fold_tiles([(g[k], variance[k] if with_variance else None) for k in range(tiles)], wires)
 
     work()
     took = statistics.median(seconds(work) for _ in range(5))
