@@ -1,0 +1,118 @@
+"""Effects of devices and encodings in a whole language model with random weights."""
+
+from functools import cache
+
+import pytest
+import torch
+
+import crossbar_sim as cs
+
+transformers = pytest.importorskip("transformers")
+
+PCM = cs.ChipSpec.preset("pcm_1m").evolve(tile={"rows": 48, "cols": 48})
+TOKENS = torch.randint(2, 100, (2, 7), generator=torch.Generator().manual_seed(1))
+TRAPS = {"amplitude": {"kind": "relative", "at_g_max": 0.05}, "tau_min_s": 1e-3, "tau_max_s": 1e5}
+PULSES = {
+    "kind": "program_verify", "alpha": 0.7, "tolerance_uS": 0.4, "max_pulses": 12, "sigma_write_uS": 0.1,
+    "sigma_write_relative": 0.2, "sigma_read_uS": 0.2,
+}  # fmt: skip
+EXACT_PULSE = {"kind": "program_verify", "alpha": 1.0, "tolerance_uS": 1e-9, "max_pulses": 1}
+EXACT_LAW = {"device.program_scale": 0.0}
+EFFECTS = {
+    "stuck devices": ({"device.faults": {"p_reset": 0.01}}, {"device.faults": {"p_reset": 0.0}}, {}),
+    "heat": ({"device.temperature": {"t_read_K": 330.0}}, {"device.temperature": {"t_read_K": 300.0}}, {}),
+    "traps": ({"device.telegraph": TRAPS}, {"device.telegraph": {**TRAPS, "p_trap": 1e-10}}, {}),
+    "one pulse": (
+        {"programming": {"kind": "single_shot", "sigma_write": 0.05}},
+        {"programming": {"kind": "single_shot", "sigma_write": 0.0}},
+        EXACT_LAW,
+    ),
+    "verified pulses": ({"programming": PULSES}, {"programming": EXACT_PULSE}, EXACT_LAW),
+}
+"""What switches an effect on, what gives it strength zero, and what both are compared on."""
+ALL = {name: value for on, _, _ in EFFECTS.values() for name, value in on.items()}
+ENCODINGS = {
+    "pair": {},
+    "two-sided pair": {"pair": "two_sided"},
+    "two equal devices": {"devices": 2, "fill": "equal"},
+    "three devices in turn": {"devices": 3, "fill": "msf"},
+    "significance 1 and 4": {"devices": 2, "fill": "significance", "significance": (1.0, 4.0)},
+    "digital offset": {"kind": "offset"},
+    "reference column": {"kind": "offset", "correction": "column"},
+    "bit slices": {"kind": "bit_slice", "slices": (3, 2, 2)},
+}
+
+
+@cache
+def _llama():
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=100, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.2, bos_token_id=1, eos_token_id=None,
+        pad_token_id=0,
+    )  # fmt: skip
+    return transformers.AutoModelForCausalLM.from_config(config).eval()
+
+
+def _mapped(spec, t="1d", **options):
+    mapped = cs.map_model(_llama(), spec, seed=2, **options)
+    mapped.chip.set_time(t)
+    return mapped
+
+
+def _logits(model):
+    with torch.no_grad():
+        return model(input_ids=TOKENS).logits
+
+
+def _distance(logits, other):
+    return float((logits - other).norm() / other.norm())
+
+
+@pytest.mark.parametrize(("on", "zero", "base"), EFFECTS.values(), ids=EFFECTS.keys())
+def test_logits_change_with_an_effect_and_only_if_it_has_strength(on, zero, base):
+    off = PCM.evolve(**base)
+    without, same, changed = (_logits(_mapped(spec)) for spec in (off, off.evolve(**zero), off.evolve(**on)))
+    assert torch.equal(same, without)
+    assert changed.isfinite().all()
+    assert 0.01 < _distance(changed, without) < 1.5
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS.values(), ids=ENCODINGS.keys())
+def test_both_backends_see_the_same_model_with_all_effects(encoding):
+    """Without roundings, which would turn the last place of a float into a step."""
+    spec = PCM.evolve(encoding=encoding, dac=None, adc=None).evolve(**ALL)
+    numba, torch_ = (_logits(_mapped(spec, backend=backend)) for backend in ("numba", "torch"))
+    assert numba.isfinite().all()
+    assert _distance(torch_, numba) < 1e-3
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS.values(), ids=ENCODINGS.keys())
+def test_an_ideal_chip_of_any_encoding_writes_the_same_text(encoding):
+    mapped = cs.map_model(_llama(), cs.ChipSpec.preset("ideal").evolve(encoding=encoding))
+    written = [_greedy(model) for model in (mapped, _llama())]
+    if encoding.get("kind") == "bit_slice":  # weights of eight bits
+        assert _distance(_logits(mapped), _logits(_llama())) < 0.05
+    else:
+        assert torch.equal(*written)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS.values(), ids=ENCODINGS.keys())
+def test_text_can_be_generated_with_all_effects(encoding):
+    mapped = _mapped(PCM.evolve(encoding=encoding).evolve(**ALL))
+    assert _logits(mapped).isfinite().all()
+    mapped.chip.reset_reads()
+    written = _greedy(mapped)
+    assert written.shape == (1, 15)
+    assert torch.equal(written[:, :7], TOKENS[:1])
+    mapped.chip.reset_reads()
+    assert torch.equal(_greedy(mapped), written)
+    reads = {programmed.matrix.reads for programmed in mapped.chip.matrices.values()}
+    assert reads == {8}  # one for the prompt and one for each further token but the last
+
+
+def _greedy(model):
+    with torch.no_grad():
+        return model.generate(
+            input_ids=TOKENS[:1], attention_mask=torch.ones_like(TOKENS[:1]), max_new_tokens=8, do_sample=False
+        )
