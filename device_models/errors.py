@@ -52,3 +52,7 @@ def nearest(name: str, accepted: Iterable[str]) -> str:
 
 class InertOptionWarning(UserWarning):
     """Something was asked for that cannot change anything here."""
+
+
+class ExtrapolationWarning(UserWarning):
+    """A law is used beyond its measurements, where its last value is held."""

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from pydantic import Field, model_validator
 
 from device_models.base import AbstractDevice, Curve, DeviceCurves, ReferencePoint
-from device_models.errors import UsageError
+from device_models.errors import ExtrapolationWarning, UsageError
 from device_models.registry import register_device
 from device_models.strict import Fraction, Positive
 from device_models.units import readable_time, seconds
@@ -33,10 +33,6 @@ _TIME_RESOLVED_uS = (  # in g / g_max, lowest power first, one row per time
 )
 _ONE_SECOND_uS = (1.053, 2.374e-1, -1.167e-2, 1.536e-4)  # in g / uS
 _ONE_SECOND_TOP_uS = 39.26
-
-
-class ExtrapolationWarning(UserWarning):
-    """A law is used beyond its measurements, where its last value is held."""
 
 
 @register_device

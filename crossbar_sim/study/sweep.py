@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from crossbar_sim.bridge.convert import map_model
+from crossbar_sim.array.matrix import checked_seed
+from crossbar_sim.bridge.convert import map_model, plan_model
 from crossbar_sim.bridge.hf import tokenizer_of
 from crossbar_sim.bridge.rules import Rules
 from crossbar_sim.chip import Chip
@@ -28,14 +29,19 @@ from device_models.units import readable_time, seconds
 
 @dataclass(frozen=True, eq=False)
 class Scenario:
-    """One line of a sweep: a chip, the rules of its layers and, where its ranges are calibrated, the data for them."""
+    """One line of a sweep: a chip, the rules of its layers and, where its ranges are calibrated, the data for them.
+
+    `seeds` are its own in place of those of the sweep: a line that costs much may have fewer.
+    """
 
     name: str
     chip: ChipSpec
     rules: Rules | None = None
     calibration_data: Sequence[Any] | None = None
+    seeds: Sequence[int] | None = None
 
     def identity(self) -> dict[str, Any]:
+        """What its numbers depend on besides seed and time."""
         rules = [  # in their order, which decides where several fit
             [repr(key), rule.to_dict() if isinstance(rule, ChipSpec) else rule]
             for key, rule in (self.rules or {}).items()
@@ -92,7 +98,7 @@ def sweep(
         model             the digital model; it is left as it is
         chip              a ChipSpec, a Scenario (chip with its own rules and name), or a list of them
         times             seconds or texts such as "1h", "30d", "1y"
-        seeds             whole numbers
+        seeds             whole numbers, for every Scenario without seeds of its own
         metrics           e.g. [Perplexity(text), NextTokenAccuracy(text), KLToDigital(text)]
         out               folder for results.csv
         rules, calibration_data   as in map_model, for chips that are not a Scenario
@@ -101,7 +107,12 @@ def sweep(
     chosen = checked_metrics(metrics)
     scenarios = _scenarios(chip, rules, calibration_data)
     times_s = _sorted_times(times)
-    seed_list = _distinct(list(seeds), "seeds")
+    seed_list = _checked_seeds(seeds, "seeds")
+    own_seeds = {
+        s.name: seed_list if s.seeds is None else _checked_seeds(s.seeds, f"chip {s.name!r}: seeds") for s in scenarios
+    }
+    for scenario in scenarios:
+        _check_times(model, scenario, times_s)
     tokenizer = tokenizer_of(model, tokenizer)
     ledger = Ledger(out, _manifest(model, scenarios, chosen)) if out is not None else None
     cells: dict[tuple[str, int, float], list[Row]] = {}
@@ -112,7 +123,7 @@ def sweep(
     def is_done(key: tuple[str, int, float]) -> bool:
         return {row.metric for row in cells.get(key, [])} >= set(names)
 
-    wanted = [(s.name, seed, t) for s in scenarios for seed in seed_list for t in times_s]
+    wanted = [(s.name, seed, t) for s in scenarios for seed in own_seeds[s.name] for t in times_s]
     missing = [key for key in wanted if not is_done(key)]
     if missing:
         reference = DigitalReference(model)
@@ -180,6 +191,17 @@ def _scenarios(
             raise UsageError(f"chip = {item!r}: must be a ChipSpec or a Scenario")
     _distinct([scenario.name for scenario in scenarios], "chip names")
     return scenarios
+
+
+def _check_times(model: nn.Module, scenario: Scenario, times_s: list[float]) -> None:
+    """Ask every device for every time ahead of the work: some know only the times of their measurements."""
+    for device in {spec.device for _, spec, _ in plan_model(model, scenario.chip, scenario.rules)}:
+        for t_s in times_s:
+            device.curves(t_s, 1.0)
+
+
+def _checked_seeds(seeds: Iterable[int], what: str) -> list[int]:
+    return _distinct([checked_seed(seed) for seed in seeds], what)
 
 
 def _sorted_times(times: Iterable[float | str]) -> list[float]:

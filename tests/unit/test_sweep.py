@@ -363,6 +363,48 @@ def test_scenarios_bring_their_rules(tmp_path):
     assert kl["digital head"] < kl["all"]
 
 
+class TestSeedsOfAScenario:
+    SCENARIOS = (cs.Scenario("all", PCM), cs.Scenario("one", HERMES, seeds=[1]))
+
+    def test_each_line_has_its_own(self, undisturbed):
+        frame = run(chip=self.SCENARIOS).frame
+        assert sorted(set(zip(frame["chip"], frame["seed"], strict=True))) == [("all", 0), ("all", 1), ("one", 1)]
+        expected = undisturbed.query("chip == 'pcm_1m' or seed == 1").replace({"pcm_1m": "all", "hermes_2d": "one"})
+        assert same(frame, expected.reset_index(drop=True))
+
+    def test_more_of_them_go_on(self, tmp_path, monkeypatch):
+        run(tmp_path, chip=self.SCENARIOS)
+        calls = count_evaluations(monkeypatch)
+        more = run(tmp_path, chip=[self.SCENARIOS[0], cs.Scenario("one", HERMES, seeds=[0, 1])]).frame
+        assert len(calls) == 1 + 2  # the digital model and two times of seed 0
+        assert same(more, run(chip=[self.SCENARIOS[0], cs.Scenario("one", HERMES)]).frame)
+
+    @pytest.mark.parametrize(
+        ("seeds", "text"),
+        [
+            ([], "chip 'one': seeds: give at least one"),
+            ([2, 2], "chip 'one': seeds: 2 appears more than once"),
+            ([1.5], "seed = 1.5: must be a whole number >= 0"),
+        ],
+    )
+    def test_refused(self, seeds, text):
+        with pytest.raises(cs.UsageError) as error:
+            run(chip=[cs.Scenario("one", PCM, seeds=seeds)])
+        assert str(error.value) == text
+
+
+@pytest.mark.parametrize(
+    ("device", "times", "text"),
+    [("sonos", ("1d", "30d"), "sonos"), ("reram_cmo", (0, 0.5), "reram_cmo")],
+)
+def test_times_a_device_does_not_know_are_refused_before_the_work(monkeypatch, device, times, text):
+    calls = count_evaluations(monkeypatch)
+    chip = PCM.evolve(name=device, device=device)
+    with pytest.raises(cs.UsageError, match=text):
+        run(chip=[cs.Scenario("mixed", PCM, {"up": chip})], times=times)
+    assert calls == []
+
+
 def test_what_a_scenario_is():
     """Everything that changes its numbers: the order of rules, too, and how calibration data are cut."""
     data = torch.arange(8)
