@@ -14,6 +14,7 @@ from crossbar_sim.spec import (
     GlobalDriftCompensation,
     OffsetEncoding,
     PairEncoding,
+    WiresSpec,
 )
 from device_models.units import readable_time
 
@@ -77,6 +78,8 @@ def _effects(spec: ChipSpec, compensation: GlobalDriftCompensation | None) -> li
         f"device {spec.device.kind}, {spec.device.g_min_uS:g} to {spec.device.g_max_uS:g} uS",
         f"{_encoding(encoding)} scaled per {encoding.scale.replace('_', ' ')}{clip}",
     ]
+    if spec.wires is not None:
+        effects.append(f"wires ({spec.wires.model}) with {_ohms(spec.wires)}")
     if spec.dac is None:
         effects.append("DAC off")
     else:
@@ -92,6 +95,11 @@ def _effects(spec: ChipSpec, compensation: GlobalDriftCompensation | None) -> li
         effects.append(f"read noise {spec.read_noise.kind}{window}")
     effects.append(f"drift compensation {compensation.kind}" if compensation else "drift compensation off")
     return effects
+
+
+def _ohms(wires: WiresSpec) -> str:
+    names = [name for name in type(wires).model_fields if name.endswith("_ohm") and getattr(wires, name) is not None]
+    return ", ".join(f"{name.removesuffix('_ohm')} {getattr(wires, name):g} ohm" for name in names)
 
 
 def _encoding(encoding: Encoding) -> str:

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from crossbar_sim.array.wires import PlaneDevices, age_through_wires
+from crossbar_sim.circuit.effective import Folded
 from crossbar_sim.converters.dac import WHOLE, input_passes
 from crossbar_sim.converters.output_stage import OutputStage, output_stage
 from crossbar_sim.converters.states import AdcState, ExactReadout, UniformAdc, adc_state, uses_dither
@@ -104,6 +106,7 @@ class AnalogMatrix:
         if spec.dac is not None and isinstance(spec.dac.range, StaticRange):
             self.input_range = torch.full((len(self.plan.rows),), spec.dac.range.value, dtype=torch.float64)
         self.reference_columns: AnalogMatrix | None = None
+        self.wire_losses: list[Folded] = []
         self.program(weight, seed)
 
     def program(self, weight: torch.Tensor, seed: int) -> None:
@@ -146,9 +149,14 @@ class AnalogMatrix:
         none = torch.empty((0, 0), dtype=self.variance_dtype)
         views = self._views(effective)
         spreads = [none] * len(views) if variance is None else self._views(variance)
+        self.wire_losses = []
         for (k, p, (start, stop)), view, spread in zip(self.parts, views, spreads, strict=True):
             part = source[:, start:stop]
-            age_matrix(part, w_max[k], table, effects, planes[p], keys[p], start, view.numpy(), stored(spread))
+            if self.spec.wires is None:
+                age_matrix(part, w_max[k], table, effects, planes[p], keys[p], start, view.numpy(), stored(spread))
+            else:
+                devices = PlaneDevices(part, w_max[k], table, effects, planes[p], keys[p], start)
+                self.wire_losses += age_through_wires(devices, self.plan.cols, self.spec.wires, view, spread)
         if self.device.type != "cpu":
             self.effective_flat.copy_(effective)
             if self.variance_flat is not None and variance is not None:

@@ -23,6 +23,7 @@ from crossbar_sim.spec.programming import (
 )
 from crossbar_sim.spec.read_noise import FrozenReadNoise, PerReadNoise, ReadNoise, SplitReadNoise
 from crossbar_sim.spec.tile import TileSpec
+from crossbar_sim.spec.wires import WiresSpec
 
 __all__ = [
     "AdcKind",
@@ -52,4 +53,5 @@ __all__ = [
     "StaticRange",
     "TileSpec",
     "UniformAdcSpec",
+    "WiresSpec",
 ]

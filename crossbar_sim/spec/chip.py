@@ -20,6 +20,7 @@ from crossbar_sim.spec.output_stage import OutputStageSpec
 from crossbar_sim.spec.programming import GradientDescentProgramming, LawProgramming, Programming
 from crossbar_sim.spec.read_noise import ReadNoise, SplitReadNoise
 from crossbar_sim.spec.tile import TileSpec
+from crossbar_sim.spec.wires import WiresSpec
 from crossbar_sim.spec.yaml_text import read_yaml
 from device_models import Device
 from device_models.errors import SpecError, StoreError, UsageError, nearest
@@ -37,6 +38,7 @@ class ChipSpec(StrictModel):
     device: Device = Field(description="The memory device")
     tile: TileSpec = Field(TileSpec(), description="Size of an array")
     encoding: Encoding = Field(PairEncoding(), description="From weights to conductances")
+    wires: WiresSpec | None = Field(None, description="Resistance of word and bit lines; none: ideal wires")
     programming: Programming = Field(LawProgramming(), description="How the devices are written")
     dac: DacSpec | None = Field(DacSpec(), description="Input converter; none drives the array with exact inputs")
     output_stage: OutputStageSpec | None = Field(
@@ -60,6 +62,13 @@ class ChipSpec(StrictModel):
             raise ValueError("output_stage needs adc: its compression counts in the bound of the ADC")
         if self.dac is not None and self.dac.phases == 4 and isinstance(self.encoding, OffsetEncoding):
             raise ValueError("dac.phases = 4 reads g+ and g- apart, but an offset encoding has one device for a weight")
+        if self.wires is not None and not self.wires.is_linear:
+            raise ValueError(
+                "wires.idle_rows = 'floating' and wires.topology = 'separate_source' make currents depend on the whole "
+                "input pattern; crossbar_sim.circuit solves single vectors of such arrays, a chip cannot have them"
+            )
+        if self.wires is not None and self.wires.interleaved and isinstance(self.encoding, OffsetEncoding):
+            raise ValueError("wires.interleaved needs pairs of devices, but an offset encoding has one for a weight")
         if self.device.telegraph is not None and self.read_noise is None:
             raise ValueError("device.telegraph is noise of the reads, but read_noise is off")
         if isinstance(self.programming, GradientDescentProgramming):

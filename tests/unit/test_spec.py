@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 KINDS = ", ".join(devices())
 PRESETS = ", ".join(ChipSpec.presets())
 FIELDS = (
-    "source, schema_version, name, device, tile, encoding, programming, dac, output_stage, adc, read_noise, "
+    "source, schema_version, name, device, tile, encoding, wires, programming, dac, output_stage, adc, read_noise, "
     "compensation"
 )
 
