@@ -28,8 +28,9 @@ _NOTHING = np.zeros(2, np.float32)
 class Effects(NamedTuple):
     """All effects of a device. Flat, because parallel kernels take no tuples of tuples.
 
-    log_factor is ln(g(T) / g(T_ref)) and trap_delta_uS the amplitude of the traps, both over the nodes of the target;
-    the numbers of a table (ShotTable, VerifyTable, TelegraphTable, FaultTable) stand where it is on.
+    log_factor is ln(g(T) / g(T_ref)) over the nodes of the target; trap_delta_uS is the amplitude of the traps over the
+    nodes at which read noise is looked up (DeviceCurves), the target or the programmed conductance; the numbers of a
+    table (VerifyTable, TelegraphTable, FaultTable) and shot_sigma stand where it is on.
     """
 
     written_by: int
