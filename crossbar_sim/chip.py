@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from crossbar_sim.array.matrix import checked_seed
 from crossbar_sim.array.programmed import ProgrammedMatrix
 from crossbar_sim.mapping import ModelPlan
 from crossbar_sim.progress import track
-from crossbar_sim.spec import ChipSpec, GlobalDriftCompensation
+from crossbar_sim.spec import ChipSpec, compensation_kinds
 from crossbar_sim.store import write_chip
 from crossbar_sim.summary import ChipSummary, summarise
 from device_models.errors import InertOptionWarning, StateError, UsageError, nearest
@@ -61,14 +61,22 @@ class Chip:
         self.seed = chosen
         self.time_s = 0.0
 
-    def compensate(self, kind: str | None = "global", probe_vectors: int = 64) -> None:
+    def compensate(
+        self,
+        kind: Literal["global", "column", "affine"] | None = "global",
+        probe_vectors: int | None = None,
+        reference: Literal["measured", "exact"] = "measured",
+    ) -> None:
         """Choose the drift compensation from now on and renew it for the present time; `None` switches it off.
 
-        The reference read that belongs to the end of programming is repeated on the state at time 0.
+        The kinds and options are those of `crossbar_sim.spec.compensation`; `probe_vectors` None is the number that
+        belongs to the kind. The reference read of the end of programming is repeated on the state at time 0.
         """
-        if kind not in ("global", None):
-            raise UsageError(f"kind = {kind!r}: must be 'global' or None")
-        chosen = None if kind is None else GlobalDriftCompensation(probe_vectors=probe_vectors)
+        kinds = compensation_kinds()
+        if kind is not None and kind not in kinds:
+            raise UsageError(f"kind = {kind!r}: must be {', '.join(kinds)} or None{nearest(str(kind), kinds)}")
+        options = {} if probe_vectors is None else {"probe_vectors": probe_vectors}
+        chosen = None if kind is None else kinds[kind](reference=reference, **options)
         self._each(
             lambda programmed: programmed.choose_compensation(chosen, self.time_s), "compensating drift", "compensate"
         )

@@ -20,7 +20,7 @@ from crossbar_sim.mapping import ModelPlan
 from crossbar_sim.spec import ChipSpec
 from device_models.errors import StoreError
 
-FORMAT = 1
+FORMAT = 2
 _CHIP = "chip.yaml"
 
 
@@ -56,10 +56,12 @@ def write_chip(
         layers[name] = {
             "spec": key,
             "weights": weights_fingerprint(programmed.parameter),
-            "probe_vectors": compensation.probe_vectors if compensation else None,
+            "compensation": compensation.model_dump(mode="json") if compensation else None,
             "reads": matrix.reads,
         }
         numbers[f"{name}|drift_factor"] = matrix.drift_factor.cpu().contiguous()
+        if matrix.drift_offset is not None:
+            numbers[f"{name}|drift_offset"] = matrix.drift_offset.cpu().contiguous()
         if matrix.input_range is not None:
             numbers[f"{name}|input_range"] = matrix.input_range.cpu().contiguous()
     data = {

@@ -10,8 +10,8 @@ from crossbar_sim.mapping import ModelPlan
 from crossbar_sim.spec import (
     BitSliceEncoding,
     ChipSpec,
+    Compensation,
     Encoding,
-    GlobalDriftCompensation,
     OffsetEncoding,
     PairEncoding,
     WiresSpec,
@@ -70,7 +70,7 @@ def summarise(plan: ModelPlan, matrices: Mapping[str, ProgrammedMatrix], seed: i
     )
 
 
-def _effects(spec: ChipSpec, compensation: GlobalDriftCompensation | None) -> list[str]:
+def _effects(spec: ChipSpec, compensation: Compensation | None) -> list[str]:
     """One phrase per part of a chip: on with its main value, or off."""
     encoding = spec.encoding
     clip = f", clipped at {encoding.clip.alpha:g} rms" if encoding.clip else ""
@@ -93,7 +93,11 @@ def _effects(spec: ChipSpec, compensation: GlobalDriftCompensation | None) -> li
     else:
         window = f" at {spec.read_noise.window_s:g} s" if spec.read_noise.kind == "split" else ""
         effects.append(f"read noise {spec.read_noise.kind}{window}")
-    effects.append(f"drift compensation {compensation.kind}" if compensation else "drift compensation off")
+    if compensation is None:
+        effects.append("drift compensation off")
+    else:
+        reference = "" if compensation.reference == "measured" else ", exact reference"
+        effects.append(f"drift compensation {compensation.kind}{reference}")
     return effects
 
 

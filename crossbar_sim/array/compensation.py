@@ -1,12 +1,15 @@
-"""Global drift compensation: one digital factor per tile from two real reads of the same probe vectors.
+"""Digital compensation from reads that the chip makes of itself, through the same DAC, devices and ADC as any other.
 
-Source: M. Le Gallo et al., Adv. Electron. Mater. 4, 1700627 (2018): a reference read after programming is repeated
-later and its ratio rescales the outputs in digital.
+A reference for random +-1 vectors is kept from the end of programming; later the same vectors are read again and the
+digital side corrects each output by least squares. Sources: M. Le Gallo et al., Adv. Electron. Mater. 4, 1700627 (2018)
+(one factor); A. Chen et al., Nat. Commun. 16 (2025), DOI 10.1038/s41467-025-63794-4 (factors per column); the digital
+unit of R. Khaddam-Aljameh et al., JSSC 57 (2022), DOI 10.1109/JSSC.2022.3140414 (scale and offset per column).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,39 +18,96 @@ from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.read_numba import read_tiles
 from crossbar_sim.converters.states import AdcState, StochasticAdc, UniformAdc
 from crossbar_sim.kernels.random import fill_normals, random_key, u32
+from crossbar_sim.spec import Compensation
+from device_models.ideal import Ideal
+
+FULL_TRUST = 100
+"""Vectors from which on factors per column are taken as they are fitted."""
+
+
+class Correction(NamedTuple):
+    """What the digital side makes of a converted output v: factor v + offset, v in fully driven devices."""
+
+    factor: torch.Tensor
+    offset: torch.Tensor | None
 
 
 class ReferenceRead:
-    """What the digital side keeps of the read after programming: the ADC codes of random +-1 vectors."""
+    """The outputs that the probes of a compensation should have, as ADC codes where they were read."""
 
-    def __init__(self, matrix: AnalogMatrix, probe_vectors: int):
-        """Read the probes now; `matrix` must be in its state at the end of programming."""
-        self.probe_vectors = probe_vectors
-        self.codes = {(k, c): _compact(matrix.readouts[k].adc, outputs) for (k, c), outputs in self._read(matrix)}
+    def __init__(self, matrix: AnalogMatrix, weight: torch.Tensor, compensation: Compensation):
+        """Get the reference for target weights (n_out, n_in); `matrix` must be in its state after programming."""
+        self.compensation = compensation
+        source = matrix if compensation.reference == "measured" else _without_errors(matrix, weight)
+        self._adcs = [readout.adc for readout in source.readouts]
+        self.codes = {(k, c): _compact(self._adcs[k], outputs) for (k, c), outputs in self._read(source)}
 
-    def factors(self, matrix: AnalogMatrix) -> torch.Tensor:
-        """Factor of each part and output for the present state.
-
-        Equation   alpha = sum y* y / sum y^2 over probes and the outputs of one plane of a tile, y* the read after
-                   programming and y the read now; 1 where a tile answers nothing
-        """
-        factors = torch.ones_like(matrix.drift_factor, device="cpu")
+    def correction(self, matrix: AnalogMatrix) -> Correction:
+        """Correction of each part and output for the present state, fitted on each plane of each tile."""
+        factor = torch.ones_like(matrix.drift_factor, device="cpu")
+        offset = torch.zeros_like(factor)
         for (k, c), now in self._read(matrix):
-            reference = _expand(matrix.readouts[k].adc, self.codes[k, c], matrix.dtype)
-            power = float(now.square().sum(dtype=torch.float64))
-            if power > 0:
-                start, stop = matrix.plan.cols[c]
-                factors[k, start:stop] = float((reference * now).sum(dtype=torch.float64)) / power
-        return factors
+            reference = _expand(self._adcs[k], self.codes[k, c], matrix.dtype)
+            start, stop = matrix.plan.cols[c]
+            p, q = fit(self.compensation.kind, reference.double(), now.double())
+            factor[k, start:stop], offset[k, start:stop] = p, q
+        return Correction(factor, offset if self.compensation.kind == "affine" else None)
 
     @property
     def n_bytes(self) -> int:
-        """Memory of the stored codes."""
+        """Memory of the reference."""
         return sum(codes.numel() * codes.element_size() for codes in self.codes.values())
 
     def _read(self, matrix: AnalogMatrix) -> Iterator[tuple[tuple[int, int], torch.Tensor]]:
         # the read is named after its time, so a later time never depends on which times were asked for before
-        return read_tiles(matrix, _probes(matrix, self.probe_vectors), f"reference at {matrix.time_s!r}")
+        return read_tiles(matrix, _probes(matrix, self.compensation.probe_vectors), f"reference at {matrix.time_s!r}")
+
+
+def fit(kind: str, reference: torch.Tensor, now: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Factor p and offset q of the outputs of one tile.
+
+    Equation   global   p = sum_bj y*_bj y_bj / sum_bj y_bj^2, q = 0
+               column   p_j = sum_b y*_bj y_bj / sum_b y_bj^2, q = 0
+               affine   p_j = p + min(1, B / 100) (cov_b(y*_j, y_j) / var_b(y_j) - p), p that of global,
+                        q_j = mean_b y*_bj - p_j mean_b y_bj
+               p = 1 where a tile or column answers nothing; p_j = p of the tile where a column never varies (affine)
+    Arguments  reference y*, now y (B vectors, columns) in fully driven devices
+    Returns    p and q (columns,), or () where they are the same for all columns
+    Source     module docstring; shrinking against the noise of few vectors: ours
+    Test       tests/unit/test_compensation_kinds.py
+    """
+    none = torch.zeros((), dtype=now.dtype)
+    if kind == "column":
+        return _ratio((reference * now).sum(0), now.square().sum(0), none + 1), none
+    whole = _ratio((reference * now).sum(), now.square().sum(), none + 1)
+    if kind == "global":
+        return whole, none
+    mean, reference_mean = now.mean(0), reference.mean(0)
+    centred = now - mean
+    own = _ratio(((reference - reference_mean) * centred).sum(0), centred.square().sum(0), whole)
+    factor = whole + min(1.0, len(now) / FULL_TRUST) * (own - whole)
+    return factor, reference_mean - factor * mean
+
+
+def _ratio(numerator: torch.Tensor, denominator: torch.Tensor, otherwise: torch.Tensor) -> torch.Tensor:
+    known = denominator > 0
+    return torch.where(known, numerator / torch.where(known, denominator, 1.0), otherwise)
+
+
+def _without_errors(matrix: AnalogMatrix, weight: torch.Tensor) -> AnalogMatrix:
+    """The same tiles with ideal devices of the same window and exact converters."""
+    spec = matrix.spec
+    device = Ideal(g_max_uS=spec.device.g_max_uS, g_min_uS=spec.device.g_min_uS)
+    exact = spec.evolve(
+        device=device,
+        programming="law",
+        wires=None,
+        output_stage=None,
+        adc=None,
+        read_noise=None,
+        compensation=None,
+    )
+    return AnalogMatrix(weight, exact, matrix.seed, matrix.name)
 
 
 def _probes(matrix: AnalogMatrix, count: int) -> torch.Tensor:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crossbar_sim.array.wires import PlaneDevices, age_through_wires
+from crossbar_sim.array.devices import PlaneDevices, age_by_device
+from crossbar_sim.array.features import features_of
 from crossbar_sim.circuit.effective import Folded
 from crossbar_sim.converters.dac import WHOLE, input_passes
 from crossbar_sim.converters.output_stage import OutputStage, output_stage
@@ -81,6 +82,7 @@ class AnalogMatrix:
         effective[k]     (n_out, rows) relative effective weights, (g+ - g-) / (g_max - g_min) for a pair
         variance[k]      (n_out, rows) their variance per read, bfloat16 beside float32 weights; None if there is none
         drift_factor[k]  (n_out,)      digital drift compensation
+        drift_offset[k]  (n_out,)      what it adds to a converted output, in fully driven devices; None if nothing
 
     effective and variance are views of `effective_flat` and `variance_flat`, which hold the parts one after the other;
     w_max (row tiles, n_out) is the weight that fills the conductance window. `reference_columns` are those of
@@ -107,6 +109,9 @@ class AnalogMatrix:
             self.input_range = torch.full((len(self.plan.rows),), spec.dac.range.value, dtype=torch.float64)
         self.reference_columns: AnalogMatrix | None = None
         self.wire_losses: list[Folded] = []
+        self.features = features_of(spec)
+        self.more_effective: list[torch.Tensor] = []
+        self.more_variance: list[torch.Tensor] = []
         self.program(weight, seed)
 
     def program(self, weight: torch.Tensor, seed: int) -> None:
@@ -116,6 +121,7 @@ class AnalogMatrix:
         w_max = full_scale_weights(self._numpy(weight), self.plan, self.spec.encoding, self.name)
         self.w_max = torch.from_numpy(w_max).to(self.device)
         self.drift_factor = torch.ones((len(self.parts), self.plan.n_out), dtype=self.dtype, device=self.device)
+        self.drift_offset: torch.Tensor | None = None
         self.reads = 0
         self.read_key = np.array(random_key(self.seed, self.name, "read"), dtype=np.uint32)
         self.readouts = [Readout.of(self, k) for k in range(len(self.parts))]
@@ -137,6 +143,8 @@ class AnalogMatrix:
         if self.effective_flat.numel() != size or self.effective_flat.dtype != self.dtype:
             self.effective_flat = torch.empty(size, dtype=self.dtype, device=self.device)
             self.variance_flat = None
+        if self.features is not None:
+            self._make_room_for_features(table.has_read)
         if not table.has_read:
             self.variance_flat = None
         elif self.variance_flat is None:
@@ -147,16 +155,22 @@ class AnalogMatrix:
         effective = self.effective_flat.cpu()
         variance = None if self.variance_flat is None else self.variance_flat.cpu()
         none = torch.empty((0, 0), dtype=self.variance_dtype)
-        views = self._views(effective)
-        spreads = [none] * len(views) if variance is None else self._views(variance)
+        views = self.views(effective)
+        spreads = [none] * len(views) if variance is None else self.views(variance)
         self.wire_losses = []
-        for (k, p, (start, stop)), view, spread in zip(self.parts, views, spreads, strict=True):
+        more = [self.views(flat) for flat in self.more_effective]
+        more_variance = [self.views(flat) for flat in self.more_variance]
+        for number, ((k, p, (start, stop)), view, spread) in enumerate(zip(self.parts, views, spreads, strict=True)):
             part = source[:, start:stop]
-            if self.spec.wires is None:
+            if self.spec.wires is None and self.features is None:
                 age_matrix(part, w_max[k], table, effects, planes[p], keys[p], start, view.numpy(), stored(spread))
             else:
                 devices = PlaneDevices(part, w_max[k], table, effects, planes[p], keys[p], start)
-                self.wire_losses += age_through_wires(devices, self.plan.cols, self.spec.wires, view, spread)
+                places = [view, *(part[number] for part in more)]
+                spreads_too = [] if variance is None else [spread, *(part[number] for part in more_variance)]
+                self.wire_losses += age_by_device(
+                    devices, self.plan.cols, self.spec.wires, self.features, places, spreads_too
+                )
         if self.device.type != "cpu":
             self.effective_flat.copy_(effective)
             if self.variance_flat is not None and variance is not None:
@@ -164,6 +178,14 @@ class AnalogMatrix:
         if self.reference_columns is not None:
             self.reference_columns.age(self._zeros(), t_s)
         self.time_s = t_s
+
+    def _make_room_for_features(self, has_read: bool) -> None:
+        count = len(self.features.drives(torch.zeros(1), 1)) if self.features is not None else 1
+        noisy = self.features.noise_features if self.features is not None and has_read else 1
+        self.more_effective = [torch.empty_like(self.effective_flat, device="cpu") for _ in range(count - 1)]
+        self.more_variance = [
+            torch.empty_like(self.effective_flat, dtype=self.variance_dtype, device="cpu") for _ in range(noisy - 1)
+        ]
 
     def conductances(self, weight: torch.Tensor, tile: tuple[int, int]) -> tuple[NDArray, ...]:
         """Conductances [uS] of one tile at the present time, one (rows, columns) with inputs as rows for each device.
@@ -190,20 +212,24 @@ class AnalogMatrix:
         if self.variance_flat is not None:
             self.variance_flat = self.variance_flat.to(device)
         self.w_max, self.drift_factor = self.w_max.to(device), self.drift_factor.to(device)
+        if self.drift_offset is not None:
+            self.drift_offset = self.drift_offset.to(device)
         if self.input_range is not None:
             self.input_range = self.input_range.to(device)
+        self.more_effective = [part.to(device) for part in self.more_effective]
+        self.more_variance = [part.to(device) for part in self.more_variance]
         if self.reference_columns is not None:
             self.reference_columns.to(device)
 
     @property
     def effective(self) -> list[torch.Tensor]:
         """Relative effective weights of each part, (n_out, rows)."""
-        return self._views(self.effective_flat)
+        return self.views(self.effective_flat)
 
     @property
     def variance(self) -> list[torch.Tensor] | None:
         """Their variance per read; None if there is none."""
-        return None if self.variance_flat is None else self._views(self.variance_flat)
+        return None if self.variance_flat is None else self.views(self.variance_flat)
 
     @property
     def full_scale(self) -> torch.Tensor:
@@ -273,6 +299,8 @@ class AnalogMatrix:
     def needs_kernels(self) -> str | None:
         """What of this chip only the Numba kernels can read; None where torch operations can, too."""
         readout, dac = self.readouts[0], self.spec.dac
+        if self.features is not None:
+            return "devices whose current is not conductance times input"
         if not isinstance(readout.adc, UniformAdc | ExactReadout) or readout.errors is not None:
             return "an ADC other than an exact uniform one"
         if readout.stage is not None:
@@ -291,7 +319,8 @@ class AnalogMatrix:
     def n_bytes(self) -> int:
         """Memory of the state."""
         parts = [self.effective_flat, self.w_max, self.drift_factor]
-        parts += [] if self.variance_flat is None else [self.variance_flat]
+        parts += [part for part in (self.variance_flat, self.drift_offset) if part is not None]
+        parts += [*self.more_effective, *self.more_variance]
         own = sum(part.numel() * part.element_size() for part in parts)
         return own + (self.reference_columns.n_bytes if self.reference_columns is not None else 0)
 
@@ -302,7 +331,8 @@ class AnalogMatrix:
         telegraph = self.spec.device.telegraph
         return device_keys(self.seed, self.name, self.layout, telegraph.traps_per_device if telegraph else 0)
 
-    def _views(self, flat: torch.Tensor) -> list[torch.Tensor]:
+    def views(self, flat: torch.Tensor) -> list[torch.Tensor]:
+        """The parts of a flat tensor, each (n_out, rows)."""
         sizes = [self.plan.n_out * (stop - start) for _, _, (start, stop) in self.parts]
         return [part.view(self.plan.n_out, -1) for part in flat.split(sizes)]
 

@@ -9,11 +9,11 @@ from typing import Any, Self
 
 import torch
 
-from crossbar_sim.array.compensation import ReferenceRead
+from crossbar_sim.array.compensation import Correction, ReferenceRead
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.read_numba import read_numba
 from crossbar_sim.array.read_torch import read_torch
-from crossbar_sim.spec import ChipSpec, GlobalDriftCompensation
+from crossbar_sim.spec import ChipSpec, Compensation
 from device_models.errors import StateError, UsageError
 
 BACKENDS = ("auto", "numba", "torch")
@@ -57,14 +57,15 @@ class ProgrammedMatrix:
         self.stale = None
 
     def compensate(self) -> None:
-        """Renew the drift factors from a read of the present state; factors are 1 where compensation is off."""
+        """Renew the correction from a read of the present state; factors are 1 where compensation is off."""
         if self.reference is None:
             self.matrix.drift_factor.fill_(1.0)
+            self.matrix.drift_offset = None
         else:
             with self._on_cpu():
-                self.matrix.drift_factor = self.reference.factors(self.matrix)
+                self.matrix.drift_factor, self.matrix.drift_offset = self.reference.correction(self.matrix)
 
-    def choose_compensation(self, compensation: GlobalDriftCompensation | None, t_s: float) -> None:
+    def choose_compensation(self, compensation: Compensation | None, t_s: float) -> None:
         """Use another compensation, with its reference read on the state at time 0, and go to time `t_s`."""
         self.check_fresh(resuming=True)
         self.compensation = compensation
@@ -73,13 +74,13 @@ class ProgrammedMatrix:
         self.reference = self._reference_read()
         self.set_time(t_s)
 
-    def restore(self, t_s: float, reads: int, probe_vectors: int | None, drift_factor: torch.Tensor) -> None:
-        """Go to a stored state: its time, read number and drift factors as they were measured then."""
-        if probe_vectors != (self.compensation.probe_vectors if self.compensation else None):
-            chosen = None if probe_vectors is None else GlobalDriftCompensation(probe_vectors=probe_vectors)
-            self.choose_compensation(chosen, t_s)
+    def restore(self, t_s: float, reads: int, compensation: Compensation | None, correction: Correction) -> None:
+        """Go to a stored state: its time, read number and compensation as it was measured then."""
+        if compensation != self.compensation:
+            self.choose_compensation(compensation, t_s)
         self.matrix.age(self.weight, t_s)
-        self.matrix.drift_factor = drift_factor.to(self.matrix.device)
+        self.matrix.drift_factor, self.matrix.drift_offset = correction
+        self.matrix.to(self.matrix.device)
         self.matrix.reads = reads
 
     @property
@@ -137,7 +138,7 @@ class ProgrammedMatrix:
         if self.compensation is None:
             return None
         with self._on_cpu():
-            return ReferenceRead(self.matrix, self.compensation.probe_vectors)
+            return ReferenceRead(self.matrix, self.weight, self.compensation)
 
     @contextmanager
     def _on_cpu(self) -> Iterator[None]:

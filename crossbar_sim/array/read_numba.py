@@ -64,6 +64,8 @@ class _Drive(NamedTuple):
     """Of the converted value, relative to an input of full scale."""
     polarity: int
     """Sign of the devices that are read; 0 for the differences of pairs."""
+    more: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()
+    """Codes and squares of further features (crossbar_sim.array.features)."""
 
 
 @torch.no_grad()
@@ -71,17 +73,20 @@ def read_numba(matrix: AnalogMatrix, x: torch.Tensor, bias: torch.Tensor | None,
     """y (T, n_out) = bias + the digital outputs of all tiles for x (T, n_in); both in the matrix' float type."""
     y = torch.empty((x.shape[0], matrix.plan.n_out), dtype=matrix.dtype)
     offset = torch.zeros(matrix.plan.n_out, dtype=matrix.dtype) if bias is None else bias.detach().to(matrix.dtype)
-    few = x.shape[0] <= _FEW_VECTORS and len(matrix.passes) == 1 and matrix.readouts[0].is_shared
+    plain = len(matrix.passes) == 1 and matrix.features is None
+    few = x.shape[0] <= _FEW_VECTORS and plain and matrix.readouts[0].is_shared
     use_threads(1 if few else torch.get_num_threads())
-    codes, squares, full_scale = _convert_inputs(matrix, x, read, with_squares=not few and len(matrix.passes) == 1)
+    codes, squares, full_scale = _convert_inputs(matrix, x, read, with_squares=plain and not few)
     keys = read_keys(matrix.read_key, read, len(matrix.parts) * len(matrix.conversions))
     if few:
         matrix.n_saturated += _convert_few(matrix, codes, full_scale, offset, keys, y)
+        _add_offsets(matrix, full_scale, 1.0, 0, y)
     else:
         first = True
         for number, drive in enumerate(_drives(matrix, codes, squares)):
             own = keys[number * len(matrix.parts) :]
             matrix.n_saturated += _convert_many(matrix, drive, full_scale, offset, own, first, y)
+            _add_offsets(matrix, full_scale, drive.weight, drive.polarity, y)
             first = False
     matrix.n_inputs += x.numel()
     matrix.n_outputs += y.numel() * matrix.n_conversions
@@ -104,7 +109,7 @@ def read_tiles(
     n_probes = probes.shape[0]
     levels = matrix.dac_levels or 1
     codes = (probes * levels).to(matrix.dtype)
-    drive = _Drive(codes, _squares(matrix, codes), levels, 1.0, 0)
+    drive = _featured(matrix, _Drive(codes, _squares(matrix, codes), levels, 1.0, 0))
     full_scale = torch.ones(n_probes, dtype=matrix.dtype)
     use_threads(torch.get_num_threads())
     for k in range(len(matrix.parts)):
@@ -129,8 +134,7 @@ def _convert_many(
     """Sum and convert all columns block by block and add them up over parts; the number of saturated outputs."""
     n_vectors, n_out = drive.codes.shape[0], matrix.plan.n_out
     gain = matrix.gain if drive.weight == 1 else matrix.gain * drive.weight
-    polarities = [matrix.layout.planes[part.plane].polarity for part in matrix.parts]
-    parts = [k for k, polarity in enumerate(polarities) if drive.polarity in (0, polarity)]
+    parts = _parts_read(matrix, drive.polarity)
     saturated = 0
     for start in range(0, n_out, block_columns(n_vectors)):
         stop = min(start + block_columns(n_vectors), n_out)
@@ -142,6 +146,23 @@ def _convert_many(
                 matrix, k, sums, variances, drive.levels, scale, factor, offset, keys[k], start, sets, y
             )
     return saturated
+
+
+def _parts_read(matrix: AnalogMatrix, polarity: int) -> list[int]:
+    """The parts that a drive of this polarity reads."""
+    polarities = [matrix.layout.planes[part.plane].polarity for part in matrix.parts]
+    return [k for k, own in enumerate(polarities) if polarity in (0, own)]
+
+
+def _add_offsets(
+    matrix: AnalogMatrix, full_scale: torch.Tensor, weight: float, polarity: int, y: torch.Tensor
+) -> None:
+    """Add the offset of the compensation to what one conversion of weight `weight` gave."""
+    if matrix.drift_offset is None:
+        return
+    parts = _parts_read(matrix, polarity)
+    scales = full_scale[[matrix.parts[k].row_tile for k in parts]]
+    y.addmm_(scales.t(), (matrix.full_scale * matrix.drift_offset)[parts], alpha=weight)
 
 
 def _convert_few(
@@ -243,10 +264,19 @@ def _drives(matrix: AnalogMatrix, codes: torch.Tensor, squares: torch.Tensor) ->
     """The drives of one vector of codes, one for each conversion."""
     levels = matrix.dac_levels or 1
     if len(matrix.passes) == 1:
-        yield _Drive(codes, squares, levels, 1.0, 0)
+        yield _featured(matrix, _Drive(codes, squares, levels, 1.0, 0))
         return
     for passes in matrix.conversions:
-        yield _drive(matrix, codes, passes, levels)
+        yield _featured(matrix, _drive(matrix, codes, passes, levels))
+
+
+def _featured(matrix: AnalogMatrix, drive: _Drive) -> _Drive:
+    """The drive of each feature of the devices in place of the codes."""
+    if matrix.features is None:
+        return drive
+    codes, *rest = matrix.features.drives(drive.codes, drive.levels)
+    more = tuple((part, _squares(matrix, part)) for part in rest)
+    return drive._replace(codes=codes.contiguous(), squares=_squares(matrix, codes), more=more)
 
 
 def _drive(matrix: AnalogMatrix, codes: torch.Tensor, passes: list[Pass], levels: int) -> _Drive:
@@ -319,12 +349,16 @@ def _sum_columns(
     shape = (drive.codes.shape[0], stop - start)
     sums = _workspace.take("sums", shape, matrix.dtype)
     torch.mm(drive.codes[:, row_start:row_stop], matrix.effective[k][start:stop].t(), out=sums)
-    if matrix.variance is None:
+    for (codes, _), flat in zip(drive.more, matrix.more_effective, strict=True):
+        sums.addmm_(codes[:, row_start:row_stop], matrix.views(flat)[k][start:stop].t())
+    if matrix.variance_flat is None:
         return sums, _no_squares(matrix)
-    dtype = _product_dtype(matrix)
-    variance = matrix.variance[k][start:stop]
-    if variance.dtype != dtype:
-        variance = _workspace.take("variance", (stop - start, row_stop - row_start), dtype).copy_(variance)
-    variances = _workspace.take("variances", shape, dtype)
-    torch.mm(drive.squares[:, row_start:row_stop], variance.t(), out=variances)
+    variances = _workspace.take("variances", shape, _product_dtype(matrix))
+    squares = [drive.squares, *(part for _, part in drive.more)]
+    for f, flat in enumerate([matrix.variance_flat, *matrix.more_variance]):
+        variance = matrix.views(flat)[k][start:stop]
+        if variance.dtype != variances.dtype:
+            wide = _workspace.take("variance", (stop - start, row_stop - row_start), variances.dtype)
+            variance = wide.copy_(variance)
+        variances.addmm_(squares[f][:, row_start:row_stop], variance.t(), beta=min(f, 1))
     return sums, variances

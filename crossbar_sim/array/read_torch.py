@@ -36,6 +36,8 @@ def read_torch(
             v = v - v.detach() * silent[tile]
             factor = torch.where(silent[tile], matrix.drift_factor[k] * matrix.layout.planes[p].weight, factor)
         y = y + v * full_scale * factor
+        if matrix.drift_offset is not None:
+            y = y + full_scale * (matrix.full_scale[k] * matrix.drift_offset[k])
         if matrix.zero:
             y = y - (codes.sum(dim=1, keepdim=True) * full_scale) * (matrix.full_scale[k] * matrix.zero)
         if matrix.reference_columns is not None:

@@ -7,10 +7,11 @@ from typing import TypeVar
 
 from torch import nn
 
+from crossbar_sim.array.compensation import Correction
 from crossbar_sim.bridge.convert import find_layers, map_layers, plan_layers
 from crossbar_sim.bridge.rules import assign_chips
 from crossbar_sim.chip import Chip
-from crossbar_sim.spec import ChipSpec
+from crossbar_sim.spec import ChipSpec, compensation_kinds
 from crossbar_sim.store import read_chip, weights_fingerprint
 from device_models.errors import StoreError
 
@@ -45,6 +46,9 @@ def load_chip(path: str | Path, model: M, backend: str = "auto", inplace: bool =
     chip: Chip = mapped.chip  # type: ignore[assignment]
     for name, programmed in chip.matrices.items():
         entry = data["layers"][name]
-        programmed.restore(data["time_s"], entry["reads"], entry["probe_vectors"], numbers[f"{name}|drift_factor"])
+        chosen = entry["compensation"]
+        compensation = None if chosen is None else compensation_kinds()[chosen["kind"]](**chosen)
+        correction = Correction(numbers[f"{name}|drift_factor"], numbers.get(f"{name}|drift_offset"))
+        programmed.restore(data["time_s"], entry["reads"], compensation, correction)
     chip.time_s = data["time_s"]
     return mapped

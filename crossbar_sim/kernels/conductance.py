@@ -68,6 +68,7 @@ class DeviceKeys(NamedTuple):
     temperature: NDArray[np.uint32]
     telegraph: NDArray[np.uint32]
     faults: NDArray[np.uint32]
+    polarity: NDArray[np.uint32]
 
 
 def device_table(curves: DeviceCurves, g_min_uS: float, g_max_uS: float, vary_per_read: bool = False) -> DeviceTable:
@@ -121,6 +122,7 @@ def device_keys(seed: int, layer: str, layout: Layout, traps: int = 0) -> list[D
                 temperature=_keys(seed, layer, "temperature", devices),
                 telegraph=telegraph_keys(seed, layer, max(traps, 1), devices),
                 faults=fault_keys(seed, layer, devices),
+                polarity=_keys(seed, layer, "polarity", devices),
             )
         )
         first += 2 * len(pairs)
@@ -334,3 +336,10 @@ def age_conductances(weights, w_max, table, effects, plane, keys, row, first_col
                     variance[d, o, start:stop] = spread
                 else:
                     variance[d, o, start:stop] = weights.dtype.type(0)
+
+
+@njit(parallel=True, cache=True)
+def device_normals(key, row, first_col, z):
+    """One standard normal for each device (n_out, n) of a tile from input `row` and output `first_col` on."""
+    for o in prange(z.shape[0]):
+        fill_normals(key[0], key[1], u32(row), u32(first_col + o), z[o], np.empty(z.shape[1], np.float32))

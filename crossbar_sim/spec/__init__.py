@@ -2,7 +2,13 @@
 
 from crossbar_sim.spec.adc import AdcKind, UniformAdcSpec
 from crossbar_sim.spec.chip import ChipSpec
-from crossbar_sim.spec.compensation import GlobalDriftCompensation
+from crossbar_sim.spec.compensation import (
+    AffineCompensation,
+    ColumnDriftCompensation,
+    Compensation,
+    GlobalDriftCompensation,
+    compensation_kinds,
+)
 from crossbar_sim.spec.dac import DacSpec
 from crossbar_sim.spec.encoding import BitSliceEncoding, Encoding, OffsetEncoding, PairEncoding, SigmaClip
 from crossbar_sim.spec.input_range import (
@@ -27,9 +33,12 @@ from crossbar_sim.spec.wires import WiresSpec
 
 __all__ = [
     "AdcKind",
+    "AffineCompensation",
     "BitSliceEncoding",
     "CalibratedRange",
     "ChipSpec",
+    "ColumnDriftCompensation",
+    "Compensation",
     "DacSpec",
     "DynamicRange",
     "Encoding",
@@ -54,4 +63,5 @@ __all__ = [
     "TileSpec",
     "UniformAdcSpec",
     "WiresSpec",
+    "compensation_kinds",
 ]

@@ -12,8 +12,8 @@ import yaml
 from pydantic import Field, model_validator
 
 from crossbar_sim.spec.adc import AdcKind, UniformAdcSpec
-from crossbar_sim.spec.compensation import GlobalDriftCompensation
-from crossbar_sim.spec.dac import DacSpec
+from crossbar_sim.spec.compensation import Compensation, GlobalDriftCompensation
+from crossbar_sim.spec.dac import AmplitudeEncoding, DacSpec
 from crossbar_sim.spec.encoding import Encoding, OffsetEncoding, PairEncoding
 from crossbar_sim.spec.explain import explain_rows, format_rows
 from crossbar_sim.spec.output_stage import OutputStageSpec
@@ -46,7 +46,7 @@ class ChipSpec(StrictModel):
     )
     adc: AdcKind | None = Field(UniformAdcSpec(), description="Output converter; none reads exact column sums")
     read_noise: ReadNoise | None = Field(SplitReadNoise(), description="How read noise of the devices is seen")
-    compensation: GlobalDriftCompensation | None = Field(
+    compensation: Compensation | None = Field(
         GlobalDriftCompensation(), description="Digital drift compensation, renewed whenever the time is set"
     )
 
@@ -69,6 +69,7 @@ class ChipSpec(StrictModel):
             )
         if self.wires is not None and self.wires.interleaved and isinstance(self.encoding, OffsetEncoding):
             raise ValueError("wires.interleaved needs pairs of devices, but an offset encoding has one for a weight")
+        self._check_currents()
         if self.device.telegraph is not None and self.read_noise is None:
             raise ValueError("device.telegraph is noise of the reads, but read_noise is off")
         if isinstance(self.programming, GradientDescentProgramming):
@@ -77,6 +78,27 @@ class ChipSpec(StrictModel):
                 "for a chip use law, single_shot or program_verify"
             )
         return self
+
+    def _check_currents(self) -> None:
+        """Refuse currents that this chip would not show, or that no tile of it can have."""
+        iv, polarity = self.device.iv, self.device.polarity
+        encoding = self.dac.encoding if self.dac is not None else None
+        if polarity is not None and polarity.output_factor != 1:
+            raise ValueError("device.polarity.a_out acts on column sums, which no chip here does yet; give a_in only")
+        if iv is None:
+            return
+        if not isinstance(encoding, AmplitudeEncoding):
+            raise ValueError(
+                "device.iv bends inputs that are voltages; give dac.encoding: amplitude, or leave iv out: with inputs "
+                "coded in time it is a gain of the device that its programming takes up"
+            )
+        if encoding.v_read_V > iv.v_limit_V:
+            raise ValueError(
+                f"dac.encoding.v_read_V = {encoding.v_read_V:g} V: device.iv holds up to {iv.v_limit_V:g} V"
+            )
+        if polarity is not None or self.wires is not None:
+            other = "polarity" if polarity is not None else "wires"
+            raise ValueError(f"device.iv cannot be combined with {other} on a chip; crossbar_sim.circuit solves it")
 
     @classmethod
     def presets(cls) -> list[str]:

@@ -1,19 +1,54 @@
-"""Digital correction of drift."""
+"""Digital correction of drift and of column errors, told apart by `kind`; the laws are in crossbar_sim.array."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from device_models.strict import Count, StrictModel
+from device_models.strict import Count, KindOf, StrictModel
 
 
-class GlobalDriftCompensation(StrictModel):
-    """One digital factor per tile from a reference read after programming and the same read later.
+class AbstractCompensation(StrictModel):
+    """What every kind has: reads of random +-1 vectors through DAC, devices and ADC, held against a reference.
 
-    Both reads drive random +-1 vectors through the same DAC, devices and ADC; the factor is the least-squares scale.
+    The correction is fitted by least squares for each plane of each tile, where its outputs are digitised.
     """
 
+    reference: Literal["measured", "exact"] = Field(
+        "measured",
+        description="What the reads are held against: the same reads right after programming, or the product of the "
+        "target weights without any error",
+    )
+    probe_vectors: Count = Field(64, description="Random +-1 vectors of a read")
+
+
+class GlobalDriftCompensation(AbstractCompensation):
+    """One factor per tile."""
+
     kind: Literal["global"] = "global"
-    probe_vectors: Count = Field(64, description="Random +-1 vectors of a reference read")
+
+
+class ColumnDriftCompensation(AbstractCompensation):
+    """One factor per output of a tile."""
+
+    kind: Literal["column"] = "column"
+
+
+class AffineCompensation(AbstractCompensation):
+    """Factor and offset per output of a tile. Below 100 vectors the factors are shrunk towards that of the tile."""
+
+    kind: Literal["affine"] = "affine"
+    probe_vectors: Count = Field(256, description="Random +-1 vectors of a read")
+
+
+_Kind = GlobalDriftCompensation | ColumnDriftCompensation | AffineCompensation
+
+
+def compensation_kinds() -> Mapping[str, type[_Kind]]:
+    """The classes by kind."""
+    return {"global": GlobalDriftCompensation, "column": ColumnDriftCompensation, "affine": AffineCompensation}
+
+
+Compensation = Annotated[_Kind, KindOf(compensation_kinds, default="global")]

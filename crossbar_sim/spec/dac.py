@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from crossbar_sim.spec.input_range import DynamicRange, InputRange, MinimumErrorRange
-from device_models.strict import Bits, Count, KindOf, StrictModel
+from device_models.strict import Bits, Count, KindOf, Positive, StrictModel
 
 
 class PwmEncoding(StrictModel):
@@ -37,6 +37,7 @@ class AmplitudeEncoding(StrictModel):
     """The code is the voltage of one pulse."""
 
     kind: Literal["amplitude"] = "amplitude"
+    v_read_V: Positive = Field(0.2, description="Voltage of an input at full scale")
 
 
 def _encodings() -> Mapping[str, type[StrictModel]]:

@@ -1,0 +1,93 @@
+"""Devices whose current is not conductance times input: products of several drives with matrices of their own.
+
+A column sum is then sum over features f of drive_f @ effective_f^T, which one ADC converts: inputs of each sign meet
+conductances of their own, or each power of an input voltage its own coefficient.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crossbar_sim.spec import ChipSpec
+from crossbar_sim.spec.dac import AmplitudeEncoding
+from device_models.effects import PolarityAsymmetry, SinhIV
+from device_models.effects.iv_curve import AbstractIVCurve
+
+Floats = NDArray[np.floating]
+
+
+class AbstractFeatures(ABC):
+    """What takes the place of conductance times input."""
+
+    @abstractmethod
+    def factors(self, g_uS: Floats, z: Floats) -> list[Floats | float]:
+        """Conductance of each feature relative to g, for devices with conductance g [uS] and standard normals z."""
+
+    @abstractmethod
+    def drives(self, codes: torch.Tensor, levels: int) -> Sequence[torch.Tensor]:
+        """What each feature's matrix is multiplied with; codes are whole at `levels`."""
+
+    noise_features: int = 1
+    """How many of the features, the first ones, carry read noise of the devices."""
+
+
+class PolarityFeatures(AbstractFeatures):
+    """Positive and negative inputs meet different conductances."""
+
+    noise_features = 2
+
+    def __init__(self, polarity: PolarityAsymmetry):
+        self.polarity = polarity
+
+    def factors(self, g_uS: Floats, z: Floats) -> list[Floats | float]:
+        return [1.0, self.polarity.negative_factor(g_uS, z).astype(g_uS.dtype)]
+
+    def drives(self, codes: torch.Tensor, levels: int) -> Sequence[torch.Tensor]:
+        return codes.clamp(min=0), codes.clamp(max=0)
+
+
+class PolynomialFeatures(AbstractFeatures):
+    """I = g V + n2 V^2 + n3 V^3: one product for each power. Read noise is that of the linear term."""
+
+    def __init__(self, iv: AbstractIVCurve, v_read_V: float):
+        self.iv, self.v_read_V = iv, v_read_V
+
+    def factors(self, g_uS: Floats, z: Floats) -> list[Floats | float]:
+        held = np.maximum(g_uS, np.finfo(np.float32).tiny)
+        current = self.iv.polynomial(held)
+        assert current is not None
+        coefficients = (current.n2_uS_per_V * self.v_read_V, current.n3_uS_per_V2 * self.v_read_V**2)
+        return [1.0, *((part / held).astype(g_uS.dtype) for part in coefficients)]
+
+    def drives(self, codes: torch.Tensor, levels: int) -> Sequence[torch.Tensor]:
+        return codes, codes.square() / levels, codes**3 / levels**2
+
+
+class SinhFeature(AbstractFeatures):
+    """I = g V0 sinh(V / V0): the input is bent, the matrix stays."""
+
+    def __init__(self, iv: SinhIV, v_read_V: float):
+        self.ratio = v_read_V / iv.v0_V
+
+    def factors(self, g_uS: Floats, z: Floats) -> list[Floats | float]:
+        return [1.0]
+
+    def drives(self, codes: torch.Tensor, levels: int) -> Sequence[torch.Tensor]:
+        return (torch.sinh(codes * (self.ratio / levels)) * (levels / self.ratio),)
+
+
+def features_of(spec: ChipSpec) -> AbstractFeatures | None:
+    """The features of a chip's devices; None where a current is conductance times input."""
+    device, dac = spec.device, spec.dac
+    if device.polarity is not None and not device.polarity.is_ideal:
+        return PolarityFeatures(device.polarity)
+    if device.iv is None or device.iv.is_ideal or dac is None or not isinstance(dac.encoding, AmplitudeEncoding):
+        return None
+    if isinstance(device.iv, SinhIV):
+        return SinhFeature(device.iv, dac.encoding.v_read_V)
+    return PolynomialFeatures(device.iv, dac.encoding.v_read_V)

@@ -1,0 +1,124 @@
+"""Currents that are not conductance times input: polarity and I-V curves, against sums over single devices."""
+
+import numpy as np
+import pytest
+import torch
+
+from crossbar_sim.array.programmed import ProgrammedMatrix
+from crossbar_sim.kernels.conductance import device_keys, device_normals
+from crossbar_sim.spec import ChipSpec
+from device_models.effects import CubicIV, DeviceAsymmetry, GlobalAsymmetry, MiloIV, SinhIV, StateAsymmetry
+from device_models.errors import SpecError, UsageError
+
+N_IN, N_OUT = 50, 70
+SHAPES = {"tile": {"rows": 32, "cols": 40}, "encoding": {"scale": "tile"}}
+BARE = ChipSpec.preset("ideal").evolve(**SHAPES, **{"device.g_max_uS": 15.0})
+AMPLITUDE = {"kind": "amplitude", "v_read_V": 0.4}
+
+
+def _programmed(spec):
+    weight = torch.randn(N_OUT, N_IN, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return ProgrammedMatrix(weight, spec, 3, "fc")
+
+
+def _inputs(n=6):
+    return torch.randn(n, N_IN, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def _by_device(programmed, current):
+    """Sum over all devices of current(device, g (rows, cols), x (T, rows, 1), corner of the tile), as weights."""
+    matrix, x = programmed.matrix, _inputs().numpy()
+    span = matrix.spec.device.g_max_uS - matrix.spec.device.g_min_uS
+    y = np.zeros((len(x), N_OUT))
+    for r, (r0, r1) in enumerate(matrix.plan.rows):
+        for c, (c0, c1) in enumerate(matrix.plan.cols):
+            for d, g in enumerate(matrix.conductances(programmed.weight, (r, c))):
+                total = current(d, g, x[:, r0:r1, None], (r0, c0)).sum(axis=1)
+                sign = matrix.layout.planes[0].devices[d].weight
+                y[:, c0:c1] += sign * total / span * matrix.gain[r, c0:c1].numpy()
+    return y
+
+
+def _check(programmed, expected):
+    found = programmed.read(_inputs()).numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+    alone = torch.cat([programmed.read(x) for x in _inputs().split(1)]).numpy()
+    np.testing.assert_allclose(alone, expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "polarity", [DeviceAsymmetry(sigma=0.2), StateAsymmetry(), GlobalAsymmetry(a_in=0.1)], ids=lambda p: p.kind
+)
+def test_negative_inputs_meet_the_conductances_of_their_polarity(polarity):
+    programmed = _programmed(BARE.evolve(**{"device.polarity": polarity}))
+    keys = device_keys(3, "fc", programmed.matrix.layout)[0].polarity
+
+    def current(d, g, x, corner):
+        z = np.empty(g.T.shape, np.float32)
+        device_normals(keys[d], *corner, z)
+        return np.where(x < 0, x * g * polarity.negative_factor(g, z.T), x * g)
+
+    _check(programmed, _by_device(programmed, current))
+
+
+@pytest.mark.parametrize("iv", [CubicIV(k3_per_V2=0.25), SinhIV(v0_V=0.3), MiloIV()], ids=lambda iv: iv.kind)
+def test_amplitudes_are_bent_by_the_current_of_every_device(iv):
+    window = {"device.g_min_uS": 50.0, "device.g_max_uS": 225.0} if iv.kind == "milo" else {}
+    held = {"range": {"kind": "static", "value": 4.0}, "bits": None, "encoding": AMPLITUDE}
+    programmed = _programmed(BARE.evolve(**window, dac=held).evolve(**{"device.iv": iv}))
+
+    def current(d, g, x, corner):
+        return iv.current_uA(g, x / 4.0 * 0.4) / 0.4 * 4.0
+
+    _check(programmed, _by_device(programmed, current))
+
+
+def test_with_exact_inputs_a_polarity_leaves_positive_ones_alone():
+    spec = BARE.evolve(**{"device.polarity": DeviceAsymmetry(sigma=0.2)})
+    x = _inputs().abs()
+    torch.testing.assert_close(_programmed(spec).read(x), _programmed(BARE).read(x), rtol=0, atol=1e-12)
+    wires = {"r_wl_ohm": 5.0, "r_bl_ohm": 5.0}
+    torch.testing.assert_close(
+        _programmed(spec.evolve(wires=wires)).read(x), _programmed(BARE.evolve(wires=wires)).read(x), rtol=0, atol=1e-12
+    )
+
+
+def test_read_noise_of_negative_inputs_is_that_of_their_conductances():
+    polarity = GlobalAsymmetry(a_in=0.5)
+    spec = ChipSpec.preset("pcm_1m").evolve(**SHAPES, dac=None, adc=None, read_noise="per_read")
+    plain, skewed = _programmed(spec), _programmed(spec.evolve(**{"device.polarity": polarity}))
+    x = _inputs(1)
+    y = skewed.read(x.repeat(4000, 1))
+    half = torch.where(x < 0, x / 2, x)
+    variance = sum(
+        half[:, a:b].square() @ spread.t() * gain**2
+        for (_, _, (a, b)), spread, gain in zip(
+            plain.matrix.parts, plain.matrix.variance, plain.matrix.gain, strict=True
+        )
+    )
+    assert abs((y.std(dim=0) / variance[0].sqrt()).numpy() - 1).max() < 5 / np.sqrt(2 * 4000)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"device.iv": SinhIV(v0_V=0.3)},
+         "chip: device.iv bends inputs that are voltages; give dac.encoding: amplitude, or leave iv out: with inputs "
+         "coded in time it is a gain of the device that its programming takes up"),
+        ({"device.iv": CubicIV(k3_per_V2=4.0), "dac": {"encoding": AMPLITUDE}},
+         "chip: dac.encoding.v_read_V = 0.4 V: device.iv holds up to 0.288675 V"),
+        ({"device.iv": SinhIV(v0_V=0.3), "dac": {"encoding": AMPLITUDE}, "wires": {}},
+         "chip: device.iv cannot be combined with wires on a chip; crossbar_sim.circuit solves it"),
+        ({"device.polarity": GlobalAsymmetry(a_out=0.1)},
+         "chip: device.polarity.a_out acts on column sums, which no chip here does yet; give a_in only"),
+    ],
+)  # fmt: skip
+def test_currents_that_a_chip_cannot_have_are_refused(changes, message):
+    with pytest.raises(SpecError) as caught:
+        BARE.evolve(**changes)
+    assert str(caught.value) == message
+
+
+def test_torch_does_not_read_them():
+    with pytest.raises(UsageError, match="devices whose current is not conductance times input"):
+        _programmed(BARE.evolve(**{"device.polarity": DeviceAsymmetry(sigma=0.2)})).read(_inputs(), backend="torch")
