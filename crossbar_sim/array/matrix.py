@@ -368,5 +368,7 @@ def _tables(
     if noise is None:
         zero = np.zeros_like(curves.nodes_uS)
         curves = curves._replace(frozen_abs_uS=zero, frozen_rel=zero, read_abs_uS=zero, read_rel=zero)
+    if device.temperature is not None:
+        curves = curves._replace(log_time=curves.log_time * device.temperature.drift_scale)
     effects = effect_tables(device, programming, t_s, None if noise is None else noise.window_s)
     return device_table(curves, device.g_min_uS, device.g_max_uS, effects.vary_per_read), effects
