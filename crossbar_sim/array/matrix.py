@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 
 from crossbar_sim.array.devices import PlaneDevices, age_by_device
 from crossbar_sim.array.features import features_of
+from crossbar_sim.array.readout import Readout
 from crossbar_sim.circuit.effective import Folded
 from crossbar_sim.converters.dac import WHOLE, input_passes
-from crossbar_sim.converters.output_stage import OutputStage, output_stage
-from crossbar_sim.converters.states import AdcState, ExactReadout, UniformAdc, adc_state, uses_dither
-from crossbar_sim.converters.static_errors import StaticErrors, static_errors
 from crossbar_sim.kernels.conductance import (
     DeviceKeys,
     DeviceTable,
@@ -43,33 +41,6 @@ class Part(NamedTuple):
     row_tile: int
     plane: int
     rows: tuple[int, int]
-
-
-class Readout(NamedTuple):
-    """What stands behind the columns of one part: states of crossbar_sim.converters, None where there is nothing."""
-
-    adc: AdcState
-    errors: StaticErrors | None
-    stage: OutputStage | None
-
-    @classmethod
-    def of(cls, matrix: AnalogMatrix, k: int) -> Readout:
-        """The converters of part k, which belong to the seed and stay what they are."""
-        spec, n_out = matrix.spec, matrix.plan.n_out
-        if spec.adc is None:
-            return cls(ExactReadout(), None, None)
-        place = (matrix.seed, matrix.name, k, n_out, torch.empty(0, dtype=matrix.dtype).numpy().dtype)
-        return cls(
-            adc_state(spec.adc, *place),
-            static_errors(spec.adc, *place),
-            output_stage(spec.output_stage, spec.adc.bound, *place),
-        )
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether it is the same for all columns of all parts."""
-        arrays = [value for value in self.adc if isinstance(value, np.ndarray)]
-        return not arrays and self.errors is None and self.stage is None
 
 
 class AnalogMatrix:
@@ -124,7 +95,10 @@ class AnalogMatrix:
         self.drift_offset: torch.Tensor | None = None
         self.reads = 0
         self.read_key = np.array(random_key(self.seed, self.name, "read"), dtype=np.uint32)
-        self.readouts = [Readout.of(self, k) for k in range(len(self.parts))]
+        dtype = torch.empty(0, dtype=self.dtype).numpy().dtype
+        self.readouts = [
+            Readout.of(self.spec, self.seed, self.name, k, self.plan.n_out, dtype) for k in range(len(self.parts))
+        ]
         self.reset_counts()
         encoding = self.spec.encoding
         if isinstance(encoding, OffsetEncoding) and encoding.correction == "column":
@@ -264,20 +238,9 @@ class AnalogMatrix:
         return _levels(self.spec.dac.bits) if self.spec.dac is not None and self.spec.dac.bits else 0
 
     @property
-    def adc_bound(self) -> float | None:
-        """Full scale of the ADC in fully driven devices; None where there is no ADC."""
-        return None if self.spec.adc is None else self.spec.adc.bound
-
-    @property
     def draws(self) -> Draws:
         """Which random numbers a read takes."""
-        readout = self.readouts[0]
-        behind = readout.stage is not None and self.output_noise > 0
-        return Draws(
-            noise=self.variance_flat is not None or (self.output_noise > 0 and not behind),
-            behind_stage=behind,
-            dither=uses_dither(readout.adc),
-        )
+        return self.readouts[0].draws(devices=self.variance_flat is not None, output=self.output_noise > 0)
 
     @property
     def output_noise(self) -> float:
@@ -298,16 +261,12 @@ class AnalogMatrix:
     @property
     def needs_kernels(self) -> str | None:
         """What of this chip only the Numba kernels can read; None where torch operations can, too."""
-        readout, dac = self.readouts[0], self.spec.dac
+        dac = self.spec.dac
         if self.features is not None:
             return "devices whose current is not conductance times input"
-        if not isinstance(readout.adc, UniformAdc | ExactReadout) or readout.errors is not None:
-            return "an ADC other than an exact uniform one"
-        if readout.stage is not None:
-            return "an output stage"
         if len(self.passes) > 1 or (dac is not None and dac.stochastic_rounding):
             return "inputs that are played out in several passes or rounded at random"
-        return None
+        return self.readouts[0].needs_kernels
 
     @property
     def needs_calibration(self) -> bool:
