@@ -42,6 +42,8 @@ class ProgrammedMatrix:
         """Write the present target weights to new devices: the state at time 0 and the reference read."""
         self.matrix.program(self.weight, seed)
         self.reference = self._reference_read()
+        if self.compensation is not None and self.compensation.reference == "exact":
+            self.compensate()  # a measured reference is what the devices answer now, and changes nothing yet
         self.stale: str | None = None
         self.mark_fresh()
 

@@ -104,7 +104,7 @@ def read_tiles(
     """(part, column of tiles) and the converted outputs (P, columns) for relative inputs `probes` (P, n_in).
 
     The chip reads about itself: through DAC, devices and ADC, but without input range, weight scale or compensation, so
-    outputs are in units of the bound. One tile at a time, so that little memory is needed.
+    outputs are in fully driven devices, as the bound is. One row of tiles at a time, so that little memory is needed.
     """
     n_probes = probes.shape[0]
     levels = matrix.dac_levels or 1
@@ -112,14 +112,15 @@ def read_tiles(
     drive = _featured(matrix, _Drive(codes, _squares(matrix, codes), levels, 1.0, 0))
     full_scale = torch.ones(n_probes, dtype=matrix.dtype)
     use_threads(torch.get_num_threads())
+    one, zero = torch.ones(matrix.plan.n_out, dtype=matrix.dtype), torch.zeros(matrix.plan.n_out, dtype=matrix.dtype)
     for k in range(len(matrix.parts)):
+        outputs = torch.empty((n_probes, matrix.plan.n_out), dtype=matrix.dtype)
         for c, (start, stop) in enumerate(matrix.plan.cols):
-            outputs = torch.empty((n_probes, stop - start), dtype=matrix.dtype)
-            one, zero = torch.ones(stop - start, dtype=matrix.dtype), torch.zeros(stop - start, dtype=matrix.dtype)
             key = np.array(random_key(matrix.seed, matrix.name, f"{purpose}, column {c}", 0, k), dtype=np.uint32)
             sums, variances = _sum_columns(matrix, drive, k, start, stop)
-            _convert(matrix, k, sums, variances, levels, full_scale, one, zero, key, 0, True, outputs)
-            yield (k, c), outputs
+            factor = one[start:stop]  # converters belong to columns of the matrix, so a tile is read at its place
+            _convert(matrix, k, sums, variances, levels, full_scale, factor, zero, key, start, True, outputs)
+            yield (k, c), outputs[:, start:stop]
 
 
 def _convert_many(
@@ -154,9 +155,7 @@ def _parts_read(matrix: AnalogMatrix, polarity: int) -> list[int]:
     return [k for k, own in enumerate(polarities) if polarity in (0, own)]
 
 
-def _add_offsets(
-    matrix: AnalogMatrix, full_scale: torch.Tensor, weight: float, polarity: int, y: torch.Tensor
-) -> None:
+def _add_offsets(matrix: AnalogMatrix, full_scale: torch.Tensor, weight: float, polarity: int, y: torch.Tensor) -> None:
     """Add the offset of the compensation to what one conversion of weight `weight` gave."""
     if matrix.drift_offset is None:
         return

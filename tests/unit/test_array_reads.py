@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from crossbar_sim.array import read_numba
+from crossbar_sim.array.compensation import Correction
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.programmed import ProgrammedMatrix
 from crossbar_sim.spec import ChipSpec, GlobalDriftCompensation
@@ -273,8 +274,8 @@ def test_restore_goes_to_a_stored_state():
     programmed, other = _programmed(), _programmed()
     programmed.set_time(DAY)
     programmed.read(_vectors())
-    factor = programmed.matrix.drift_factor.clone()
-    other.restore(DAY, 1, 64, factor)
+    correction = Correction(programmed.matrix.drift_factor.clone(), None)
+    other.restore(DAY, 1, programmed.compensation, correction)
     assert torch.equal(other.read(_vectors()), programmed.read(_vectors()))
 
 

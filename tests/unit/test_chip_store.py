@@ -61,6 +61,8 @@ def same_state(first, second):
         assert all(map(torch.equal, one.effective, other.effective))
         assert all(map(torch.equal, one.variance, other.variance))
         assert torch.equal(one.drift_factor, other.drift_factor)
+        assert (one.drift_offset is None) == (other.drift_offset is None)
+        assert one.drift_offset is None or torch.equal(one.drift_offset, other.drift_offset)
         assert one.reads == other.reads
         assert (one.input_range is None) == (other.input_range is None)
         assert one.input_range is None or torch.equal(one.input_range, other.input_range)
@@ -83,11 +85,11 @@ def test_everything_comes_back(saved):
 
 
 @pytest.mark.parametrize("of_the_spec", [True, False])
-@pytest.mark.parametrize("compensation", [None, "global"])
+@pytest.mark.parametrize("compensation", [None, "global", "column", "affine"])
 def test_present_compensation_comes_back(tmp_path, compensation, of_the_spec):
-    mapped = cs.map_model(model(), PCM if (compensation == "global") == of_the_spec else PCM.evolve(compensation=None))
+    mapped = cs.map_model(model(), PCM.evolve(compensation=compensation) if of_the_spec else PCM)
     if not of_the_spec:
-        mapped.chip.compensate(compensation)
+        mapped.chip.compensate(compensation, *() if compensation is None else (19, "exact"))
     mapped.chip.set_time("1y")
     loaded = cs.load_chip(mapped.chip.save(tmp_path / "chip"), model())
     same_state(mapped, loaded)
@@ -185,8 +187,8 @@ def test_edited_yaml_is_refused(saved, old, new):
         (b"", "chip.yaml: is not a saved chip"),
         (b"- 1\n- 2\n", "chip.yaml: is not a saved chip"),
         (b"seed: 3\n", "chip.yaml: is not a saved chip"),
-        (b"format: 2\n", "chip.yaml: format 2 is unknown; this version reads 1"),
-        (b"format: 1\n", "chip.yaml: is damaged or was edited"),
+        (b"format: 1\n", "chip.yaml: format 1 is unknown; this version reads 2"),
+        (b"format: 2\n", "chip.yaml: is damaged or was edited"),
         (b"!!python/object/apply:os.system ['true']\n", "chip.yaml: cannot be read"),
     ],
 )
