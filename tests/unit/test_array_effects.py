@@ -23,7 +23,7 @@ PULSES = {
     "sigma_write_uS": 0.1, "sigma_write_relative": 0.2, "sigma_read_uS": 0.2, "reads_averaged": 4,
 }  # fmt: skip
 STUCK = {"p_reset": 0.1, "p_set": 0.15, "p_random": 0.2}
-HOT = {"t_read_K": 340.0, "activation_sigma_eV": 0.03}
+HOT = {"t_read_K": 340.0, "t_anneal_K": 360.0, "activation_sigma_eV": 0.03}
 TRAPS = {
     "amplitude": {"kind": "relative", "at_g_max": 0.05, "exponent": 0.5}, "occupation": 0.3,
     "tau_min_s": 1e-3, "tau_max_s": 1e5, "traps_per_device": 3, "p_trap": 0.6,
@@ -192,17 +192,6 @@ def test_spread_of_the_activation_energy_is_a_factor_of_each_device_for_ever():
     np.testing.assert_allclose(_conductances(matrix), expected, rtol=2e-6)
 
 
-@pytest.mark.xfail(strict=True, reason="Temperature.t_anneal_K does not reach the drift of the devices")
-def test_drift_follows_the_temperature_between_the_reads():
-    """nu -> nu T_anneal / T_read, so one time later reads as a power of the drift at the temperature of the read."""
-    quiet = _chip(read_noise=None, **{"device.program_scale": 0.0})
-    heat = {"t_read_K": 300.0, "t_anneal_K": 330.0}
-    cold, hot = (_conductances(_matrix(spec, DAY)) for spec in (quiet, quiet.evolve(**{"device.temperature": heat})))
-    target = _targets(_matrix(quiet))
-    on = target > 0
-    np.testing.assert_allclose(np.log(hot[on] / target[on]), 1.1 * np.log(cold[on] / target[on]), rtol=1e-5)
-
-
 @pytest.mark.parametrize("t_obs_s", [None, 1e-2, 1e9])
 def test_traps_follow_their_telegraph_signal(t_obs_s):
     noise = {**TRAPS, "amplitude": {"kind": "absolute", "amplitude_uS": 0.5}}
@@ -267,17 +256,26 @@ def test_converged_devices_are_within_the_tolerance():
     assert (residual[~converged] > 0.4).all()
 
 
-@pytest.mark.parametrize("noise_at", ["target", "programmed"])
-@pytest.mark.parametrize("programming", [PULSES, {"kind": "law"}], ids=["pulses", "law"])
-def test_effects_come_in_their_order(programming, noise_at):
+def _columns(matrix, devices, power):
+    """Sum over the devices of each plane, (n_out, n_in), with the weights of their currents to some power."""
+    remaining = iter(devices)
+    return [sum(d.weight**power * next(remaining) for d in plane.devices) for plane in matrix.layout.planes]
+
+
+ORDERS = [("pair", PULSES, "programmed"), ("pair", {"kind": "law"}, "target"), ("pair", {"kind": "law"}, "programmed")]
+ORDERS += [(encoding, PULSES, "target") for encoding in ENCODINGS]
+
+
+@pytest.mark.parametrize(("encoding", "programming", "noise_at"), ORDERS)
+def test_effects_come_in_their_order(encoding, programming, noise_at):
     """Programming, drift, temperature, frozen noise, traps, stuck devices: step by step in NumPy."""
-    matrix = _matrix(_chip(**{**ALL, "programming": programming, "device.noise_at": noise_at}), DAY)
+    changes = {**ALL, "encoding": ENCODINGS[encoding], "programming": programming, "device.noise_at": noise_at}
+    matrix = _matrix(_chip(**changes), DAY)
     spec, device = matrix.spec, matrix.spec.device
     curves, target = device.curves(DAY, 1.0), _targets(matrix)
     drawn = [reference.normals(key, *_counters()) for key in _keys(matrix, "program")]
     z_program, z_nu = np.array(drawn).swapaxes(0, 1)
-    (frozen_key,) = _keys(matrix, "frozen")
-    z_frozen = np.array(reference.normals(frozen_key, *_counters()))
+    z_frozen = np.concatenate([reference.normals(key, *_counters()) for key in _keys(matrix, "frozen")])[: len(target)]
     z_heat = np.array([reference.normals(key, *_counters())[0] for key in _keys(matrix, "temperature")])
 
     if isinstance(spec.programming, LawProgramming):
@@ -286,7 +284,7 @@ def test_effects_come_in_their_order(programming, noise_at):
         programmed, _ = _verified(matrix, spec.programming)
     at = target if noise_at == "target" else programmed
     nu = abs(device.nu_mean(target) + device.nu_sigma(target) * z_nu)
-    g = programmed * np.exp(-nu * curves.log_time)
+    g = programmed * np.exp(-nu * 360 / 340 * curves.log_time)
     g *= device.temperature.factor(target / G_MAX) * np.exp(device.temperature.log_sigma * z_heat)
     read = np.interp(at, curves.nodes_uS, curves.read_rel) * g
     g += np.interp(at, curves.nodes_uS, curves.frozen_rel) * g * z_frozen
@@ -295,10 +293,12 @@ def test_effects_come_in_their_order(programming, noise_at):
     g = np.maximum(g + delta * slow, 0)
     stuck = _stuck(matrix)
     g = np.where(np.isnan(stuck), g, stuck)
-    variance = np.where(np.isnan(stuck), read**2 + delta**2 * 0.21 * fast, 0).sum(axis=0) / G_MAX**2
+    variance = np.where(np.isnan(stuck), read**2 + delta**2 * 0.21 * fast, 0)
 
     np.testing.assert_allclose(_conductances(matrix), g, rtol=0, atol=1e-4 * G_MAX)
-    np.testing.assert_allclose(torch.cat(matrix.variance, dim=1).sqrt(), np.sqrt(variance), rtol=0, atol=1e-4)
+    expected = _columns(matrix, variance / G_MAX**2, 2)
+    for (_, plane, (start, stop)), part in zip(matrix.parts, matrix.variance, strict=True):
+        np.testing.assert_allclose(part.sqrt(), np.sqrt(expected[plane][:, start:stop]), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("t_s", [0.0, DAY])
@@ -306,10 +306,7 @@ def test_effects_come_in_their_order(programming, noise_at):
 def test_effective_weights_are_the_sum_of_their_conductances(encoding, t_s):
     changes = {**ALL, "encoding": encoding, "encoding.scale": "tile", "device.g_min_uS": 0.5}
     matrix = _matrix(_chip(**changes), t_s)
-    devices = iter(_conductances(matrix))
-    expected = [
-        sum(device.weight * next(devices) for device in plane.devices) / (G_MAX - 0.5) for plane in matrix.layout.planes
-    ]
+    expected = _columns(matrix, _conductances(matrix) / (G_MAX - 0.5), 1)
     for (_, plane, (start, stop)), part in zip(matrix.parts, matrix.effective, strict=True):
         np.testing.assert_allclose(part, expected[plane][:, start:stop], rtol=0, atol=1e-14)
 
