@@ -122,7 +122,10 @@ class Chip:
         return write_chip(path, self.spec, self.seed, self.time_s, self.matrices, self.plan)
 
     def _time_matters(self, t_s: float) -> bool:
-        for device in {programmed.matrix.spec.device for programmed in self.matrices.values()}:
+        for spec in {programmed.matrix.spec for programmed in self.matrices.values()}:
+            device, noise = spec.device, spec.read_noise
+            if device.telegraph is not None and noise is not None and device.telegraph.fast_share(noise.window_s) < 1:
+                return True
             now, then = device.curves(self.time_s, 1.0), device.curves(t_s, 1.0)
             if any(not np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(now, then, strict=True)):
                 return True

@@ -46,7 +46,7 @@ def _llama():
         num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.2, bos_token_id=1, eos_token_id=None,
         pad_token_id=0,
     )  # fmt: skip
-    return transformers.AutoModelForCausalLM.from_config(config).eval()
+    return transformers.AutoModelForCausalLM.from_config(config).double().eval()  # shares kernels with other tests
 
 
 def _mapped(spec, t="1d", **options):

@@ -275,7 +275,6 @@ def test_a_chip_with_all_effects_comes_back_from_its_file_and_from_another_time(
     assert _digest(mapped) == _digest(loaded) == _digest(other)
 
 
-@pytest.mark.xfail(strict=True, raises=cs.InertOptionWarning, reason="Chip.set_time asks the curves and not the traps")
 def test_time_matters_to_traps_alone():
     mapped, _ = _mapped(PCM.evolve(device="ideal").evolve(**{"device.telegraph": TRAPS}))
     mapped.chip.set_time("1d")
