@@ -22,11 +22,13 @@ from device_models.errors import (
 )
 
 if TYPE_CHECKING:
+    from crossbar_sim.bridge.adc_bound import calibrate_adc_bound
     from crossbar_sim.bridge.convert import map_model, plan_model
     from crossbar_sim.bridge.hf import load_model
     from crossbar_sim.bridge.load import load_chip
     from crossbar_sim.chip import Chip
     from crossbar_sim.spec import ChipSpec
+    from crossbar_sim.study.fidelity import FidelityReport, fidelity_report
     from crossbar_sim.study.metrics import KLToDigital, MultipleChoice, NextTokenAccuracy, Perplexity, evaluate
     from crossbar_sim.study.sweep import Scenario, SweepResult, sweep
     from crossbar_sim.tile import Tile
@@ -36,6 +38,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "Chip": "crossbar_sim.chip",
     "ChipSpec": "crossbar_sim.spec",
+    "FidelityReport": "crossbar_sim.study.fidelity",
     "KLToDigital": "crossbar_sim.study.metrics",
     "MultipleChoice": "crossbar_sim.study.metrics",
     "NextTokenAccuracy": "crossbar_sim.study.metrics",
@@ -43,7 +46,9 @@ _LAZY = {
     "Scenario": "crossbar_sim.study.sweep",
     "SweepResult": "crossbar_sim.study.sweep",
     "Tile": "crossbar_sim.tile",
+    "calibrate_adc_bound": "crossbar_sim.bridge.adc_bound",
     "evaluate": "crossbar_sim.study.metrics",
+    "fidelity_report": "crossbar_sim.study.fidelity",
     "load_chip": "crossbar_sim.bridge.load",
     "load_model": "crossbar_sim.bridge.hf",
     "map_model": "crossbar_sim.bridge.convert",
@@ -55,6 +60,7 @@ __all__ = [
     "Chip",
     "ChipSpec",
     "CrossbarError",
+    "FidelityReport",
     "InertOptionWarning",
     "KLToDigital",
     "MultipleChoice",
@@ -67,7 +73,9 @@ __all__ = [
     "SweepResult",
     "Tile",
     "UsageError",
+    "calibrate_adc_bound",
     "evaluate",
+    "fidelity_report",
     "load_chip",
     "load_model",
     "map_model",
