@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from crossbar_sim.array.programmed import ProgrammedMatrix
-from crossbar_sim.spec import ChipSpec
+from crossbar_sim.spec import ChipSpec, FoundRange
 from device_models.errors import StateError, UsageError
 from device_models.units import seconds
 
@@ -23,10 +23,9 @@ class Tile:
     """
 
     def __init__(self, spec: ChipSpec, seed: int = 0):
-        if spec.dac is not None and spec.dac.range.kind == "calibrated":
-            raise UsageError(
-                'chip.dac.range.kind = "calibrated": a Tile has no calibration data; use dynamic or static'
-            )
+        if spec.dac is not None and isinstance(spec.dac.range, FoundRange):
+            kind = spec.dac.range.kind
+            raise UsageError(f'chip.dac.range.kind = "{kind}": a Tile has no calibration data; use dynamic or static')
         self.spec = spec
         self.seed = seed
         self._programmed: ProgrammedMatrix | None = None

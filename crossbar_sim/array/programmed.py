@@ -123,7 +123,7 @@ class ProgrammedMatrix:
         self.check_fresh()
         matrix = self.matrix
         if matrix.needs_calibration:
-            raise StateError(f"{matrix.name}: dac.range is calibrated, but no calibration data were given")
+            raise StateError(f"{matrix.name}: its dac.range is found on calibration data, but none were given")
         use_numba = _use_numba(backend, x, (x, self.parameter, bias), matrix.name)
         number = matrix.reads
         matrix.reads += 1

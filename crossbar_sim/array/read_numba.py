@@ -123,6 +123,22 @@ def read_tiles(
             yield (k, c), outputs[:, start:stop]
 
 
+@torch.no_grad()
+def column_outputs(matrix: AnalogMatrix, x: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The outputs (T, n_out) of every part and conversion when x (T, n_in) is read, in fully driven devices."""
+    codes, squares, _ = _convert_inputs(matrix, x, matrix.reads, with_squares=len(matrix.passes) == 1)
+    n_out, unit = matrix.plan.n_out, torch.ones(x.shape[0], dtype=matrix.dtype)
+    one, zero = torch.ones(n_out, dtype=matrix.dtype), torch.zeros(n_out, dtype=matrix.dtype)
+    keys = read_keys(matrix.read_key, matrix.reads, len(matrix.parts) * len(matrix.conversions))
+    for number, drive in enumerate(_drives(matrix, codes, squares)):
+        for k in _parts_read(matrix, drive.polarity):
+            outputs = torch.empty((x.shape[0], n_out), dtype=matrix.dtype)
+            sums, variances = _sum_columns(matrix, drive, k, 0, n_out)
+            key = keys[number * len(matrix.parts) + k]
+            _convert(matrix, k, sums, variances, drive.levels, unit, one, zero, key, 0, True, outputs)
+            yield outputs
+
+
 def _convert_many(
     matrix: AnalogMatrix,
     drive: _Drive,

@@ -18,7 +18,7 @@ from crossbar_sim.bridge.rules import Rules, assign_chips
 from crossbar_sim.chip import Chip
 from crossbar_sim.mapping import ModelPlan, TilePlan, layout_of
 from crossbar_sim.progress import track
-from crossbar_sim.spec import CalibratedRange, ChipSpec
+from crossbar_sim.spec import ChipSpec, FoundRange
 from device_models.errors import InertOptionWarning, UsageError
 
 M = TypeVar("M", bound=nn.Module)
@@ -58,7 +58,7 @@ def map_model(
         chip              the ChipSpec of every layer that no rule names
         seed              chooses the chip among all chips of this kind: its devices' errors
         rules             layer name, pattern or None -> another ChipSpec or "digital" (bridge.rules.assign_chips)
-        calibration_data  batches for the model; needed where dac.range is calibrated, refused elsewhere
+        calibration_data  batches for the model; needed where dac.range is found on data, refused elsewhere
         backend           "numba" (CPU, no gradients), "torch" (any device, differentiable), or "auto": per call numba
                           where it can, torch where it must
         inplace           change `model` itself instead of a copy
@@ -195,14 +195,15 @@ def _find_ranges(
     model: nn.Module, layers: dict[str, _Layer], plan: ModelPlan, data: Iterable[Any] | None
 ) -> dict[str, torch.Tensor]:
     wanted = {
-        name: (layers[name].module, tiles, spec.dac.range)
+        name: (layers[name].module, tiles, spec.dac)
         for name, spec, tiles in plan
-        if spec.dac is not None and isinstance(spec.dac.range, CalibratedRange)
+        if spec.dac is not None and isinstance(spec.dac.range, FoundRange)
     }
     if wanted and data is None:
-        raise UsageError("calibration_data: needed, because dac.range is calibrated; give batches for the model")
+        kinds = " and ".join(sorted({dac.range.kind for _, _, dac in wanted.values()}))
+        raise UsageError(f"calibration_data: needed, because dac.range is {kinds}; give batches for the model")
     if data is not None and not wanted:
-        raise UsageError("calibration_data: given, but no layer has a calibrated dac.range, so it would not be used")
+        raise UsageError("calibration_data: given, but no dac.range of a layer is found on it, so it would not be used")
     return calibrate_ranges(model, wanted, data) if data is not None else {}
 
 

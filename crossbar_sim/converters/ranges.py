@@ -8,6 +8,8 @@ refused.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
@@ -47,11 +49,16 @@ def minimum_error_range(samples: ArrayLike, bits: int) -> float:
     """
     x = np.ascontiguousarray(_telling(samples)).ravel()
     levels = levels_of(bits)
-    low, high = 0.0, float(abs(x).max())
+    return least_error(lambda candidates: _squared_errors(x, candidates, levels), float(abs(x).max()))
+
+
+def least_error(errors: Callable[[NDArray[np.float64]], NDArray[np.float64]], largest: float) -> float:
+    """The range, above 0 and at most `largest`, with the least of `errors`: ever finer steps around the best."""
+    low, high = 0.0, largest
     best = high
     for _ in range(_ROUNDS):
         candidates = low + (high - low) * np.arange(1, _CANDIDATES + 1) / _CANDIDATES
-        best_at = int(np.argmin(_squared_errors(x, candidates, levels)))
+        best_at = int(np.argmin(errors(candidates)))
         best, width = float(candidates[best_at]), (high - low) / _CANDIDATES
         low, high = max(best - width, 0.0), min(best + width, float(candidates[-1]))
     return best

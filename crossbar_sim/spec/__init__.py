@@ -14,6 +14,7 @@ from crossbar_sim.spec.encoding import BitSliceEncoding, Encoding, OffsetEncodin
 from crossbar_sim.spec.input_range import (
     CalibratedRange,
     DynamicRange,
+    FoundRange,
     InputRange,
     MinimumErrorRange,
     SigmaRange,
@@ -42,6 +43,7 @@ __all__ = [
     "DacSpec",
     "DynamicRange",
     "Encoding",
+    "FoundRange",
     "FrozenReadNoise",
     "GlobalDriftCompensation",
     "GradientDescentProgramming",

@@ -46,6 +46,10 @@ class MinimumErrorRange(StrictModel):
     max_vectors: Count = Field(1000, description="Calibration vectors looked at per layer, the first ones")
 
 
+FoundRange = CalibratedRange | SigmaRange | MinimumErrorRange
+"""Ranges that are found on calibration data."""
+
+
 def _ranges() -> Mapping[str, type[StrictModel]]:
     return {
         "dynamic": DynamicRange,
@@ -56,4 +60,4 @@ def _ranges() -> Mapping[str, type[StrictModel]]:
     }
 
 
-InputRange = Annotated[DynamicRange | StaticRange | CalibratedRange | SigmaRange | MinimumErrorRange, KindOf(_ranges)]
+InputRange = Annotated[DynamicRange | StaticRange | FoundRange, KindOf(_ranges)]
