@@ -31,6 +31,8 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/llm.py
+	# needs the peer it compares with, whose drawing library is compiled: apt install libcairo2-dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[peers]" && $(BIN)/python tests/benchmarks/circuit.py
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from crossbar_sim.array.programmed import ProgrammedMatrix
+from crossbar_sim.circuit.effective import Folded
 from crossbar_sim.mapping import ModelPlan
 from crossbar_sim.spec import (
     BitSliceEncoding,
@@ -27,6 +28,7 @@ class ChipSummary:
     seed: int
     time_s: float
     effects: list[tuple[str, list[str]]]
+    wire_losses: list[Folded]
     state_bytes: int
     compensation_bytes: int
     n_inputs: int
@@ -37,6 +39,12 @@ class ChipSummary:
     def __str__(self) -> str:
         lines = [str(self.plan), f"seed {self.seed}, {readable_time(self.time_s)} after programming"]
         lines += [f"{name}: {'; '.join(effects)}" for name, effects in self.effects]
+        if self.wire_losses:
+            n_exact = sum(loss.exact for loss in self.wire_losses)
+            lines.append(
+                f"wires: first-order loss of a device up to {max(loss.max_c for loss in self.wire_losses):.2g}; "
+                f"{n_exact} of {len(self.wire_losses)} tiles solved exactly, the others by the closed form"
+            )
         lines.append(
             f"memory above the digital model: {self.state_bytes / 2**20:.1f} MiB of state"
             f" + {self.compensation_bytes / 2**20:.1f} MiB of reference reads"
@@ -61,6 +69,7 @@ def summarise(plan: ModelPlan, matrices: Mapping[str, ProgrammedMatrix], seed: i
         seed=seed,
         time_s=time_s,
         effects=[(spec.name, _effects(spec, compensation)) for spec, compensation in chips],
+        wire_losses=[loss for part in parts for loss in part.wire_losses],
         state_bytes=sum(part.n_bytes for part in parts),
         compensation_bytes=sum(reference.n_bytes for reference in references),
         n_inputs=sum(part.n_inputs for part in parts),

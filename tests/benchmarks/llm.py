@@ -86,6 +86,18 @@ def main() -> None:
         ratio = extra / (4 * weights)
         print(f"{'peak memory above digital / mapped weights in fp32':62} {ratio:6.2f} {'':18} 1.2 with frozen noise")
         del mapped
+    compare_wires(digital, exact, tokens)
+
+
+@torch.no_grad()
+def compare_wires(digital: torch.nn.Module, spec: cs.ChipSpec, tokens: torch.Tensor) -> None:
+    """What wires in closed form add to programming and to a forward, against the same chip without."""
+    plain = cs.map_model(digital, spec)
+    wired = cs.map_model(digital, spec.evolve(wires={"max_c": None}))
+    ratio = paired(lambda: wired.chip.reprogram(), lambda: plain.chip.reprogram(), 5)
+    row("programming with wires (closed form) / without", ratio, "2")
+    ratio = paired(lambda: wired(tokens, use_cache=False), lambda: plain(tokens, use_cache=False))
+    row("forward with wires / without", ratio, "1.05")
 
 
 def map_and_measure(digital: torch.nn.Module, spec: cs.ChipSpec, tokens: torch.Tensor) -> tuple[torch.nn.Module, int]:
