@@ -9,6 +9,9 @@ import crossbar_sim as cs
 
 PCM = cs.ChipSpec.preset("pcm_1m")
 IDEAL = cs.ChipSpec.preset("ideal")
+BIT_SERIAL = ("neurram", "sonos_40nm")
+READABLE = [name for name in cs.ChipSpec.presets() if name not in BIT_SERIAL]
+TIMELESS = ("ideal", "pcm_afm", "pcm_joshi", "rram_milo", "generic")
 N_IN, N_OUT = 70, 300  # more outputs than one group of random counters, and no multiple of it
 
 
@@ -21,7 +24,7 @@ def read_both(chip, dtype=torch.float64, n_vectors=9, t="1d"):
     mapped = [cs.map_model(layer, chip, seed=5, backend=backend) for backend in ("numba", "torch")]
     outputs = []
     for model in mapped:
-        if chip.device.kind not in ("ideal", "pcm_afm"):  # these know no time
+        if chip.device.kind not in TIMELESS:
             model.chip.set_time(t)
         with torch.no_grad():
             model(x)  # a first read, so that the compared one is not read number 0
@@ -47,16 +50,23 @@ def assert_alike(numba, torch_, step, tolerance, share=0.999):
     assert (distance <= step * (1 + 1e-6) + tolerance * scale).all()
 
 
-@pytest.mark.parametrize("preset", cs.ChipSpec.presets())
+@pytest.mark.parametrize("preset", READABLE)
 def test_presets_agree_in_float64(preset):
     numba, torch_, step, counts = read_both(cs.ChipSpec.preset(preset))
     assert_alike(numba, torch_, step, 1e-5)
     assert counts[0] == counts[1]
 
 
+@pytest.mark.parametrize("preset", BIT_SERIAL)
+def test_torch_refuses_presets_that_play_inputs_out_in_passes(preset):
+    mapped = cs.map_model(nn.Sequential(nn.Linear(N_IN, 3)), cs.ChipSpec.preset(preset), backend="torch")
+    with pytest.raises(cs.UsageError, match="several passes or rounded at random, which only the numba backend reads"):
+        mapped(torch.ones(1, N_IN))
+
+
 # float32 keeps variances in bfloat16: their two roundings move a noise draw by up to 0.4 % of its standard deviation,
 # which is about one ADC step here, so that up to 1 % of the codes may differ
-@pytest.mark.parametrize("preset", cs.ChipSpec.presets())
+@pytest.mark.parametrize("preset", READABLE)
 def test_presets_agree_in_float32(preset):
     numba, torch_, step, _ = read_both(cs.ChipSpec.preset(preset), torch.float32)
     assert_alike(numba, torch_, step, 1e-5, share=0.99)

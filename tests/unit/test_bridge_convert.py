@@ -103,8 +103,14 @@ def test_bad_weight_of_a_conv1d_is_named_as_in_its_own_matrix():
         cs.map_model(nn.Sequential(conv1d), IDEAL)
 
 
-@pytest.mark.parametrize("preset", cs.ChipSpec.presets())
-@pytest.mark.parametrize("backend", ["numba", "torch"])
+# where each output has a scale of its own; numba alone reads inputs that are played out bit by bit
+SCALED = [name for name in cs.ChipSpec.presets() if cs.ChipSpec.preset(name).encoding.scale != "tensor"]
+BACKENDS = [(name, backend) for name in SCALED for backend in ("numba", "torch")]
+
+
+@pytest.mark.parametrize(
+    ("preset", "backend"), [both for both in BACKENDS if both not in (("neurram", "torch"), ("sonos_40nm", "torch"))]
+)
 def test_zero_output_stays_exactly_zero(preset, backend):
     model = tiny()[:1]
     with torch.no_grad():

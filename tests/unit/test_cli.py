@@ -156,8 +156,7 @@ NO_MODEL = ["--model", "./no/such/folder"]
     [
         (
             ["explain", "pcm1m"],
-            "preset = 'pcm1m': must be one of afm_eval, hermes_1d, hermes_2d, ideal, pcm_1m, standard_hwa; "
-            'nearest: "pcm_1m"',
+            f"preset = 'pcm1m': must be one of {', '.join(cs.ChipSpec.presets())}; nearest: \"pcm_1m\"",
         ),
         (["explain", "nothing.yaml"], "nothing.yaml: cannot be read as a chip specification"),
         (["explain", "pcm_1m", "--set", "dac.bits"], "--set dac.bits: must be FIELD=VALUE, e.g. dac.bits=6"),
