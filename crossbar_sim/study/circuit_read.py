@@ -59,7 +59,8 @@ class CircuitRead:
     Equation   node equations of circuit.nodal, or of circuit.nonlinear for devices with an I-V curve or a polarity, on
                the conductances that the devices have at the present time, their currents summed where wires are none;
                passes, noise, ADC and digital corrections as in crossbar_sim.array.read_numba
-    Arguments  matrix with float64 weights (n_out, n_in)
+    Arguments  matrix with float64 weights (n_out, n_in); `noise`: the same matrix with wires folded in otherwise, whose
+               variances per read are drawn in place of its own
     Valid      a range of the inputs that is dynamic, static or already found. Codes enter as voltages: that is exact
                for inputs coded in time unless devices with a polarity meet resistive wires. Per-read noise is drawn
                at the column, with the variances and the normals of the fast reads. A column of reference devices has
@@ -68,13 +69,14 @@ class CircuitRead:
     Test       tests/unit/test_fidelity.py
     """
 
-    def __init__(self, matrix: AnalogMatrix, weight: torch.Tensor):
+    def __init__(self, matrix: AnalogMatrix, weight: torch.Tensor, noise: AnalogMatrix | None = None):
         self.matrix = matrix
+        self._noise = matrix if noise is None else noise
         self._arrays = [self._arrays_of(weight, k) for k in range(len(matrix.parts))]
         self._reference: CircuitRead | None = None
         if matrix.reference_columns is not None:
             zeros = torch.zeros((matrix.reference_columns.plan.n_out, weight.shape[1]), dtype=weight.dtype)
-            self._reference = CircuitRead(matrix.reference_columns, zeros)
+            self._reference = CircuitRead(matrix.reference_columns, zeros, self._noise.reference_columns)
         self._codes: Floats = np.empty((0, 0))
         self._solved: list[list[_Conversion]] = []
 
@@ -163,13 +165,13 @@ class CircuitRead:
 
     def _variances(self, k: int, drive: Floats, largest: int) -> Floats:
         """Variances (T, n_out) of these sums per read; (0, 0) where there are none."""
-        matrix = self.matrix
-        if matrix.variance_flat is None:
+        noise = self._noise
+        if noise.variance_flat is None:
             return np.empty((0, 0))
         drives = [drive]
-        if matrix.features is not None:
-            drives = [part.numpy() for part in matrix.features.drives(torch.from_numpy(drive), largest)]
-        per_feature = [matrix.views(flat)[k].numpy().T for flat in (matrix.variance_flat, *matrix.more_variance)]
+        if noise.features is not None:
+            drives = [part.numpy() for part in noise.features.drives(torch.from_numpy(drive), largest)]
+        per_feature = [noise.views(flat)[k].numpy().T for flat in (noise.variance_flat, *noise.more_variance)]
         total: Floats = np.sum([drives[f] ** 2 @ variance for f, variance in enumerate(per_feature)], axis=0)
         return total
 

@@ -76,8 +76,7 @@ def fidelity_report(
                             mu_j and sigma_j are mean and s.d. of the error of the tile tier over inputs and reads
     Systematic tile - nodal: the closed form of the wires (0 where wires are none or solved exactly), with what ADC and
                drift compensation make of it. Both tiers have the same devices, and in each read the same noise, which
-               cancels but for the ADC. The nodal chip measures its own drift compensation, and attenuates its read
-               noise, with wires solved exactly.
+               cancels but for the ADC. The nodal chip measures its own drift compensation, with wires solved exactly.
                nodal - digital: programming, drift, wires, converters as `sd_inputs` and `mean`, noise as `sd_reads`.
     Noise      of statistical - tile: both draw their own, so `sd` holds both; its mean is 0 but for the draws. Fitted
                on these very inputs, the tier has the right mean and s.d.; which error belongs to which input is lost.
@@ -127,7 +126,7 @@ def _chip_reads(spec: ChipSpec, weights: Floats, x: Floats, seed: int, t_s: floa
         exact = ProgrammedMatrix(target, spec.evolve(**{"wires.model": "exact"}), seed, _NAME)
     for programmed in {id(each): each for each in (chip, exact)}.values():
         programmed.set_time(t_s)
-    circuits = CircuitRead(exact.matrix, target)
+    circuits = CircuitRead(exact.matrix, target, noise=chip.matrix)
     nodal = np.stack([circuits.read(x, number) for number in range(reads)])
     tile = np.stack([chip.read(vectors).numpy() for _ in range(reads)])  # these are reads 0, 1, ... as well
     return {"nodal": nodal, "tile": tile}

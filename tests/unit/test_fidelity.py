@@ -139,6 +139,14 @@ def test_noise_is_told_from_what_differs_between_inputs():
     assert _rows(report, "tile", "nodal")["sd"].max() < 1e-9  # both draw the same noise
 
 
+def test_nodal_and_tile_draw_the_same_noise_where_their_wires_differ():
+    """The closed form leaves a difference between inputs, but none between reads."""
+    spec = PLAIN.evolve(read_noise="per_read", encoding=OFFSET, wires=WIRES)
+    between = _rows(cs.fidelity_report(spec, WEIGHTS, X, t="1d", reads=3), "tile", "nodal")
+    assert between["sd_reads"].max() < 1e-12
+    assert (between["sd_inputs"] > 1e-6).all()
+
+
 def test_the_statistical_tier_has_the_mean_and_sd_of_the_tile_tier():
     x = np.random.default_rng(1).standard_normal((60, N_IN))
     report = cs.fidelity_report(PCM, WEIGHTS, x, t="30d", reads=20)
