@@ -42,23 +42,41 @@ class Chip:
         self.seed = seed
         self.matrices = dict(matrices)
         self.plan = plan
+        self.write = 0
         self.time_s = 0.0
 
-    def set_time(self, t: float | str) -> None:
-        """Put every device into its state `t` after programming: seconds, or a text such as "1h", "30d", "1y"."""
+    def set_time(self, t: float | str, compensated_at: float | str | None = None) -> None:
+        """Put every device into its state `t` after programming: seconds, or a text such as "1h", "30d", "1y".
+
+        The compensation is renewed at `t`, or stays what was measured at the earlier time `compensated_at`.
+        """
         t_s = seconds(t, "time")
+        compensated_s = None if compensated_at is None else seconds(compensated_at, "compensated_at")
+        if compensated_s is not None:
+            if compensated_s > t_s:
+                raise UsageError(f"compensated_at = {compensated_at!r}: must not be later than time = {t!r}")
+            if all(programmed.compensation is None for programmed in self.matrices.values()):
+                raise UsageError(f"compensated_at = {compensated_at!r}: the compensation is off")
         if t_s != self.time_s and not self._time_matters(t_s):
             kinds = ", ".join(sorted({programmed.matrix.spec.device.kind for programmed in self.matrices.values()}))
             text = f"chip.set_time({t!r}): devices of kind {kinds} do not change with time"
             warnings.warn(text, InertOptionWarning, stacklevel=2)
-        self._each(lambda programmed: programmed.set_time(t_s), f"ageing to {readable_time(t_s)}", "set_time")
+        self._each(
+            lambda programmed: programmed.set_time(t_s, compensated_s), f"ageing to {readable_time(t_s)}", "set_time"
+        )
         self.time_s = t_s
 
-    def reprogram(self, seed: int | None = None) -> None:
-        """Write the present weights to devices anew, time 0. Another `seed` gives another chip of the same kind."""
+    def reprogram(self, seed: int | None = None, write: int = 0) -> None:
+        """Write the present weights to devices anew, time 0. Another `seed` gives another chip of the same kind.
+
+        Each number `write` is another writing of the same devices: programming errors, drift exponents and frozen
+        noise are drawn anew; faults, traps, temperature coefficients and converters stay. The same number gives the
+        same state.
+        """
         chosen = self.seed if seed is None else checked_seed(seed)
-        self._each(lambda programmed: programmed.program(chosen), "programming", "reprogram")
-        self.seed = chosen
+        number = checked_seed(write, "write")
+        self._each(lambda programmed: programmed.program(chosen, number), "programming", "reprogram")
+        self.seed, self.write = chosen, number
         self.time_s = 0.0
 
     def compensate(
@@ -119,7 +137,7 @@ class Chip:
 
     def save(self, path: str | Path) -> Path:
         """Write the chip to the folder `path`; `crossbar_sim.load_chip(path, model)` puts it back onto its model."""
-        return write_chip(path, self.spec, self.seed, self.time_s, self.matrices, self.plan)
+        return write_chip(path, self.spec, self.seed, self.write, self.time_s, self.matrices, self.plan)
 
     def _time_matters(self, t_s: float) -> bool:
         for spec in {programmed.matrix.spec for programmed in self.matrices.values()}:

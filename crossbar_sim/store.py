@@ -36,6 +36,7 @@ def write_chip(
     path: str | Path,
     spec: ChipSpec,
     seed: int,
+    write: int,
     time_s: float,
     matrices: Mapping[str, ProgrammedMatrix],
     plan: ModelPlan,
@@ -57,6 +58,7 @@ def write_chip(
             "spec": key,
             "weights": weights_fingerprint(programmed.parameter),
             "compensation": compensation.model_dump(mode="json") if compensation else None,
+            "compensated_s": programmed.compensated_s,
             "reads": matrix.reads,
         }
         numbers[f"{name}|drift_factor"] = matrix.drift_factor.cpu().contiguous()
@@ -67,6 +69,7 @@ def write_chip(
     data = {
         "format": FORMAT,
         "seed": seed,
+        "write": write,
         "time_s": time_s,
         "default_spec": spec.to_dict(),
         "specs": {key: known.to_dict() for key, known in specs.items()},

@@ -60,7 +60,7 @@ class AnalogMatrix:
     an offset encoding.
     """
 
-    def __init__(self, weight: torch.Tensor, spec: ChipSpec, seed: int, name: str):
+    def __init__(self, weight: torch.Tensor, spec: ChipSpec, seed: int, name: str, write: int = 0):
         if weight.dim() != 2:
             raise UsageError(f"{name}: weights must be a matrix (n_out, n_in), have shape {tuple(weight.shape)}")
         self.spec = spec
@@ -83,11 +83,15 @@ class AnalogMatrix:
         self.features = features_of(spec)
         self.more_effective: list[torch.Tensor] = []
         self.more_variance: list[torch.Tensor] = []
-        self.program(weight, seed)
+        self.program(weight, seed, write)
 
-    def program(self, weight: torch.Tensor, seed: int) -> None:
-        """Scale `weight` and put its devices, those of `seed`, into the state at time 0; all counts start anew."""
-        self.seed = checked_seed(seed)
+    def program(self, weight: torch.Tensor, seed: int, write: int = 0) -> None:
+        """Scale `weight` and put its devices, those of `seed`, into the state at time 0; all counts start anew.
+
+        Each number `write` is another writing of the same devices: their programming errors, drift exponents and
+        frozen noise are drawn anew; faults, traps, temperature coefficients and converters stay.
+        """
+        self.seed, self.write = checked_seed(seed), write
         self.dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
         w_max = full_scale_weights(self._numpy(weight), self.plan, self.spec.encoding, self.name)
         self.w_max = torch.from_numpy(w_max).to(self.device)
@@ -103,7 +107,7 @@ class AnalogMatrix:
         encoding = self.spec.encoding
         if isinstance(encoding, OffsetEncoding) and encoding.correction == "column":
             spec = self.spec.evolve(encoding=encoding.evolve(correction="digital"))
-            self.reference_columns = AnalogMatrix(self._zeros(), spec, seed, f"{self.name}, reference columns")
+            self.reference_columns = AnalogMatrix(self._zeros(), spec, seed, f"{self.name}, reference columns", write)
         self.age(weight, 0.0)
 
     def reset_counts(self) -> None:
@@ -288,7 +292,15 @@ class AnalogMatrix:
 
     def _device_keys(self) -> list[DeviceKeys]:
         telegraph = self.spec.device.telegraph
-        return device_keys(self.seed, self.name, self.layout, telegraph.traps_per_device if telegraph else 0)
+        traps = telegraph.traps_per_device if telegraph else 0
+        keys = device_keys(self.seed, self.name, self.layout, traps)
+        if self.write == 0:
+            return keys
+        drawn = device_keys(self.seed, f"{self.name}, write {self.write}", self.layout, traps)
+        return [
+            own._replace(program=new.program, frozen=new.frozen, write=new.write)
+            for own, new in zip(keys, drawn, strict=True)
+        ]
 
     def views(self, flat: torch.Tensor) -> list[torch.Tensor]:
         """The parts of a flat tensor, each (n_out, rows)."""
@@ -312,9 +324,9 @@ def _levels(bits: int) -> int:
     return 2 ** (bits - 1) - 1
 
 
-def checked_seed(seed: int) -> int:
+def checked_seed(seed: int, what: str = "seed") -> int:
     if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
-        raise UsageError(f"seed = {seed!r}: must be a whole number >= 0")
+        raise UsageError(f"{what} = {seed!r}: must be a whole number >= 0")
     return int(seed)
 
 

@@ -38,9 +38,10 @@ class ProgrammedMatrix:
         """The target weights (n_out, n_in)."""
         return self.parameter.t() if self.transposed else self.parameter
 
-    def program(self, seed: int) -> None:
-        """Write the present target weights to new devices: the state at time 0 and the reference read."""
-        self.matrix.program(self.weight, seed)
+    def program(self, seed: int, write: int = 0) -> None:
+        """Write the present target weights to the devices of `seed`: the state at time 0 and the reference read."""
+        self.matrix.program(self.weight, seed, write)
+        self.compensated_s = 0.0
         self.reference = self._reference_read()
         if self.compensation is not None and self.compensation.reference == "exact":
             self.compensate()  # a measured reference is what the devices answer now, and changes nothing yet
@@ -51,11 +52,14 @@ class ProgrammedMatrix:
         """Remember the target weights as they are: a later change makes the state stale."""
         self.version, self.dtype = _version(self.parameter), self.parameter.dtype
 
-    def set_time(self, t_s: float) -> None:
-        """Age the devices to `t_s` seconds after programming and renew the compensation."""
+    def set_time(self, t_s: float, compensated_s: float | None = None) -> None:
+        """Age the devices to `t_s` seconds after programming; the compensation is of then or of `compensated_s`."""
         self.check_fresh(resuming=True)
-        self.matrix.age(self.weight, t_s)
+        self.compensated_s = t_s if compensated_s is None else compensated_s
+        self.matrix.age(self.weight, self.compensated_s)
         self.compensate()
+        if self.compensated_s != t_s:
+            self.matrix.age(self.weight, t_s)
         self.stale = None
 
     def compensate(self) -> None:
@@ -76,11 +80,14 @@ class ProgrammedMatrix:
         self.reference = self._reference_read()
         self.set_time(t_s)
 
-    def restore(self, t_s: float, reads: int, compensation: Compensation | None, correction: Correction) -> None:
-        """Go to a stored state: its time, read number and compensation as it was measured then."""
+    def restore(
+        self, t_s: float, reads: int, compensation: Compensation | None, compensated_s: float, correction: Correction
+    ) -> None:
+        """Go to a stored state: its time, read number and compensation as it was measured at `compensated_s`."""
         if compensation != self.compensation:
             self.choose_compensation(compensation, t_s)
         self.matrix.age(self.weight, t_s)
+        self.compensated_s = compensated_s
         self.matrix.drift_factor, self.matrix.drift_offset = correction
         self.matrix.to(self.matrix.device)
         self.matrix.reads = reads
@@ -113,9 +120,9 @@ class ProgrammedMatrix:
         if parameter.dtype == self.dtype:
             self.mark_fresh()
             return
-        t_s, reads = self.matrix.time_s, self.matrix.reads
-        self.program(self.matrix.seed)
-        self.set_time(t_s)
+        t_s, compensated_s, reads = self.matrix.time_s, self.compensated_s, self.matrix.reads
+        self.program(self.matrix.seed, self.matrix.write)
+        self.set_time(t_s, compensated_s)
         self.matrix.reads = reads
 
     def read(self, x: torch.Tensor, bias: torch.Tensor | None = None, backend: str = "auto") -> torch.Tensor:

@@ -44,11 +44,13 @@ def load_chip(path: str | Path, model: M, backend: str = "auto", inplace: bool =
     plan = plan_layers(layers, assign_chips(layers, default, rules))
     mapped = map_layers(model, layers, default, data["seed"], plan, ranges, backend, inplace)
     chip: Chip = mapped.chip  # type: ignore[assignment]
+    if data["write"]:
+        chip.reprogram(write=data["write"])
     for name, programmed in chip.matrices.items():
         entry = data["layers"][name]
         chosen = entry["compensation"]
         compensation = None if chosen is None else compensation_kinds()[chosen["kind"]](**chosen)
         correction = Correction(numbers[f"{name}|drift_factor"], numbers.get(f"{name}|drift_offset"))
-        programmed.restore(data["time_s"], entry["reads"], compensation, correction)
+        programmed.restore(data["time_s"], entry["reads"], compensation, entry["compensated_s"], correction)
     chip.time_s = data["time_s"]
     return mapped

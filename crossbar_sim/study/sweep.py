@@ -23,6 +23,7 @@ from crossbar_sim.spec import ChipSpec
 from crossbar_sim.store import weights_fingerprint
 from crossbar_sim.study.ledger import Ledger, Row
 from crossbar_sim.study.metrics import AbstractMetric, DigitalReference, checked_metrics, evaluate
+from crossbar_sim.study.schedule import Schedule
 from device_models.errors import UsageError
 from device_models.units import readable_time, seconds
 
@@ -31,14 +32,22 @@ from device_models.units import readable_time, seconds
 class Scenario:
     """One line of a sweep: a chip, the rules of its layers and, where its ranges are calibrated, the data for them.
 
-    `seeds` are its own in place of those of the sweep: a line that costs much may have fewer.
+    refresh, reprogram   how often the compensation is measured and the devices are written anew: times as in the
+                         sweep; None: the compensation at every time that is measured, the devices never
+    seeds                its own in place of those of the sweep: a line that costs much may have fewer
     """
 
     name: str
     chip: ChipSpec
     rules: Rules | None = None
     calibration_data: Sequence[Any] | None = None
+    refresh: float | str | None = None
+    reprogram: float | str | None = None
     seeds: Sequence[int] | None = None
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule.of(self.refresh, self.reprogram, f"chip {self.name!r}: ")
 
     def identity(self) -> dict[str, Any]:
         """What its numbers depend on besides seed and time."""
@@ -46,7 +55,12 @@ class Scenario:
             [repr(key), rule.to_dict() if isinstance(rule, ChipSpec) else rule]
             for key, rule in (self.rules or {}).items()
         ]
-        return {"chip": self.chip.to_dict(), "rules": rules, "calibration": _data_digest(self.calibration_data)}
+        return {
+            "chip": self.chip.to_dict(),
+            "rules": rules,
+            "calibration": _data_digest(self.calibration_data),
+            "schedule": self.schedule._asdict(),
+        }
 
 
 @dataclass(frozen=True)
@@ -164,10 +178,11 @@ def _measure(
     for key in keys:
         _, seed, t_s = key
         reporter.note(f"{scenario.name}, seed {seed}, {readable_time(t_s)}")
-        if chip.seed != seed:
-            chip.reprogram(seed)
-        if chip.time_s != t_s:
-            chip.set_time(t_s)
+        moment = scenario.schedule.at(t_s)
+        if (chip.seed, chip.write) != (seed, moment.write):
+            chip.reprogram(seed, moment.write)
+        if chip.time_s != moment.age_s:
+            chip.set_time(moment.age_s, moment.compensated_s)
         chip.reset_reads()  # the numbers of a cell must not depend on which cells were measured before
         yield key, evaluate(mapped, metrics, tokenizer, reference)
         reporter.advance()
@@ -195,9 +210,16 @@ def _scenarios(
 
 def _check_times(model: nn.Module, scenario: Scenario, times_s: list[float]) -> None:
     """Ask every device for every time ahead of the work: some know only the times of their measurements."""
-    for device in {spec.device for _, spec, _ in plan_model(model, scenario.chip, scenario.rules)}:
-        for t_s in times_s:
-            device.curves(t_s, 1.0)
+    specs = {spec for _, spec, _ in plan_model(model, scenario.chip, scenario.rules)}
+    schedule = scenario.schedule
+    if schedule.refresh_s is not None and all(spec.compensation is None for spec in specs):
+        raise UsageError(f"chip {scenario.name!r}: refresh = {scenario.refresh!r}: the compensation is off")
+    moments = [schedule.at(t_s) for t_s in times_s]
+    ages = {moment.age_s for moment in moments}
+    ages |= {moment.compensated_s for moment in moments if moment.compensated_s is not None}
+    for device in {spec.device for spec in specs}:
+        for age_s in sorted(ages):
+            device.curves(age_s, 1.0)
 
 
 def _checked_seeds(seeds: Iterable[int], what: str) -> list[int]:

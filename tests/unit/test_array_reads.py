@@ -275,7 +275,7 @@ def test_restore_goes_to_a_stored_state():
     programmed.set_time(DAY)
     programmed.read(_vectors())
     correction = Correction(programmed.matrix.drift_factor.clone(), None)
-    other.restore(DAY, 1, programmed.compensation, correction)
+    other.restore(DAY, 1, programmed.compensation, DAY, correction)
     assert torch.equal(other.read(_vectors()), programmed.read(_vectors()))
 
 

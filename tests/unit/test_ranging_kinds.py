@@ -196,7 +196,7 @@ class TestAdcBound:
         ("spec", "options", "text"),
         [
             (PCM.evolve(adc=None), {}, "chip.adc: is off"),
-            (PCM.evolve(output_stage={"s_shape": {"compression": 0.1}}), {}, "chip.output_stage: counts in the bound of the ADC"),
+            (PCM.evolve(output_stage={"s_shape": {"compression": 0.1}}), {}, "chip.output_stage: counts in the bound"),
             (PCM, {"share": 1.0}, "share = 1.0: must be at least 0 and below 1"),
             (PCM, {"share": float("nan")}, "share = nan: must be at least 0 and below 1"),
             (PCM, {"calibration_data": []}, "calibration_data: is empty"),
