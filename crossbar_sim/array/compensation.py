@@ -3,7 +3,7 @@
 A reference for random +-1 vectors is kept from the end of programming; later the same vectors are read again and the
 digital side corrects each output by least squares. Sources: M. Le Gallo et al., Adv. Electron. Mater. 4, 1700627 (2018)
 (one factor); A. Chen et al., Nat. Commun. 16 (2025), DOI 10.1038/s41467-025-63794-4 (factors per column); the digital
-unit of R. Khaddam-Aljameh et al., JSSC 57 (2022), DOI 10.1109/JSSC.2022.3140414 (scale and offset per column).
+unit of R. Khaddam-Aljameh et al., IEEE JSSC 57 (2022) (scale and offset per column).
 """
 
 from __future__ import annotations
