@@ -32,6 +32,10 @@ class AbstractFeatures(ABC):
     def drives(self, codes: torch.Tensor, levels: int) -> Sequence[torch.Tensor]:
         """What each feature's matrix is multiplied with; codes are whole at `levels`."""
 
+    def squares(self, drive: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
+        """What the variances of a feature with this drive are multiplied with; `squares` are those of the codes."""
+        return drive.square().to(squares.dtype)
+
     noise_features: int = 1
     """How many of the features, the first ones, carry read noise of the devices."""
 
@@ -49,6 +53,9 @@ class PolarityFeatures(AbstractFeatures):
 
     def drives(self, codes: torch.Tensor, levels: int) -> Sequence[torch.Tensor]:
         return codes.clamp(min=0), codes.clamp(max=0)
+
+    def squares(self, drive: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
+        return squares * (drive != 0)  # of several passes they are no square of the drive
 
 
 class PolynomialFeatures(AbstractFeatures):

@@ -289,9 +289,13 @@ def _featured(matrix: AnalogMatrix, drive: _Drive) -> _Drive:
     """The drive of each feature of the devices in place of the codes."""
     if matrix.features is None:
         return drive
-    codes, *rest = matrix.features.drives(drive.codes, drive.levels)
-    more = tuple((part, _squares(matrix, part)) for part in rest)
-    return drive._replace(codes=codes.contiguous(), squares=_squares(matrix, codes), more=more)
+    features = matrix.features
+    squares = drive.squares if drive.squares.numel() else _squares(matrix, drive.codes)
+    (codes, own), *more = (
+        (part, features.squares(part, squares) if squares.numel() else squares)
+        for part in features.drives(drive.codes, drive.levels)
+    )
+    return drive._replace(codes=codes.contiguous(), squares=own, more=tuple(more))
 
 
 def _drive(matrix: AnalogMatrix, codes: torch.Tensor, passes: list[Pass], levels: int) -> _Drive:

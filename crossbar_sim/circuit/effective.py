@@ -55,7 +55,7 @@ def fold_wires(g_uS: Floats, variance: Floats | None, wires: WiresSpec) -> Folde
     """Replace the conductances of one tile by those that ideal wires would need for the same currents.
 
     Equation   g / (1 + C), g (1 - C) or the nodal solution (`wires.model`; nodal where max C > `wires.max_c`); the
-               variance of a read is scaled by (g_eff / g)^2, right to first order in C; with a transistor in series
+               variance of a read is scaled by the square of the closed form's factor; with a transistor in series
                g is g / (1 + g R) first, its variance scaled by (1 + g R)^-4
     Arguments  g_uS (D, M, N) [uS] and variance (D, M, N) [uS^2] or None, both changed in place: device d of output m
                and input n; bit lines in the order of outputs, the devices of an output side by side (M D of them), or,
@@ -84,10 +84,8 @@ def fold_wires(g_uS: Floats, variance: Floats | None, wires: WiresSpec) -> Folde
         attenuate(g_uS, spread, loss, wires.model == "ratio")
         return Folded(max_c, exact=False)
     effective = _to_tile(to_uS(_linear_map(to_S(_to_array(g_uS, pairs)), lines)), g_uS.shape, pairs)
-    np.divide(effective, g_uS, out=loss, where=g_uS > 0)  # of devices without conductance the loss is left as it is
-    loss[g_uS == 0] = 1 / (1 + loss[g_uS == 0])
-    if variance is not None:
-        variance *= loss**2
+    if variance is not None:  # not by (g_eff / g)^2: a device that is nearly off has the g_eff of paths around it
+        variance /= (1 + loss) ** 2
     g_uS[...] = effective
     return Folded(max_c, exact=True)
 

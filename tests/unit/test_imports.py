@@ -22,8 +22,11 @@ ROOMS = [
 ORDER = {name: number for number, names in enumerate(ROOMS) for name in names}
 OWN = ("device_models", "crossbar_sim", "calibration")
 ANYONE = "crossbar_sim.progress"
-WHEN_ASKED = {("crossbar_sim.study.sweep", "crossbar_sim.view.plots")}
-"""The one step to a later room: a result loads the plots within the call that draws."""
+WHEN_ASKED = {
+    ("crossbar_sim.study.sweep", "crossbar_sim.view.plots"),
+    ("crossbar_sim.study.fidelity", "crossbar_sim.view.fidelity"),
+}
+"""The only steps to a later room: a result loads the plots within the call that draws."""
 
 
 def _module(path):
