@@ -10,11 +10,11 @@ import pytest
 
 from crossbar_sim.spec import ChipSpec
 from device_models import devices
-from device_models.errors import SpecError, UsageError
+from device_models.errors import ExtrapolationWarning, SpecError, UsageError
 from device_models.pcm_joshi import PcmJoshi
 from device_models.pcm_state_independent import PcmStateIndependent
 from device_models.reram_cmo import ReramCmo
-from device_models.reram_wan import ExtrapolationWarning, ReramWan
+from device_models.reram_wan import ReramWan
 from device_models.rram_milo import RramMilo
 from device_models.sonos import Sonos
 
