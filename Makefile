@@ -21,8 +21,8 @@ demo: $(INSTALLED)
 	$(BIN)/crossbar-sim demo --out demo
 
 test: lint
-	# waiting threads that do not spin: the suite then takes the same time beside another busy process
-	OMP_WAIT_POLICY=passive $(BIN)/pytest
+	# two processes, as most of the time goes into compiling kernels on one thread; waiting threads do not spin
+	OMP_WAIT_POLICY=passive $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from crossbar_sim.array.matrix import checked_seed
 from crossbar_sim.array.programmed import ProgrammedMatrix
+from crossbar_sim.array.programming import matrix_report
+from crossbar_sim.kernels.programming import ProgrammingReport
 from crossbar_sim.mapping import ModelPlan
 from crossbar_sim.progress import track
 from crossbar_sim.spec import ChipSpec, compensation_kinds
@@ -124,12 +126,21 @@ class Chip:
 
         One array for each device of a weight, in the order of crossbar_sim.mapping.layout, where it is not a pair.
         """
+        programmed = self._layer(layer)
+        return programmed.matrix.conductances(programmed.weight, tile)
+
+    def programming_report(self, layer: str) -> ProgrammingReport:
+        """How the devices of a layer took their targets: residuals, pulses, yield and what did not converge."""
+        programmed = self._layer(layer)
+        return matrix_report(programmed.matrix, programmed.weight)
+
+    def _layer(self, layer: str) -> ProgrammedMatrix:
         if layer not in self.matrices:
             hint = nearest(layer, self.matrices)
             raise UsageError(f"layer = {layer!r}: is not on the chip ({len(self.matrices)} layers are){hint}")
         programmed = self.matrices[layer]
         programmed.check_fresh()
-        return programmed.matrix.conductances(programmed.weight, tile)
+        return programmed
 
     def summary(self) -> ChipSummary:
         """What is on the chip, what of it is simulated, what it costs, and what was clipped so far."""

@@ -128,7 +128,7 @@ class AnalogMatrix:
         elif self.variance_flat is None:
             self.variance_flat = torch.empty(size, dtype=self.variance_dtype, device=self.device)
         source, w_max = self._numpy(weight), self.w_max.cpu().numpy()
-        planes, keys = plane_tables(self.layout), self._device_keys()
+        planes, keys = plane_tables(self.layout), self.device_keys()
         use_threads(torch.get_num_threads())
         effective = self.effective_flat.cpu()
         variance = None if self.variance_flat is None else self.variance_flat.cpu()
@@ -176,7 +176,7 @@ class AnalogMatrix:
         table, effects = self._tables(self.time_s)
         found = []
         use_threads(torch.get_num_threads())
-        planes, keys = plane_tables(self.layout), self._device_keys()
+        planes, keys = plane_tables(self.layout), self.device_keys()
         for plane, key in zip(planes, keys, strict=True):
             g, variance = (np.empty((len(plane.slope), *block.shape), block.dtype) for _ in range(2))
             age_conductances(block, w_max, table, effects, plane, key, r0, c0, g, variance)
@@ -288,9 +288,9 @@ class AnalogMatrix:
         return own + (self.reference_columns.n_bytes if self.reference_columns is not None else 0)
 
     def _tables(self, t_s: float) -> tuple[DeviceTable, Effects]:
-        return _tables(self.spec.device, self.spec.programming, self.spec.read_noise, t_s)
+        return device_tables(self.spec.device, self.spec.programming, self.spec.read_noise, t_s)
 
-    def _device_keys(self) -> list[DeviceKeys]:
+    def device_keys(self) -> list[DeviceKeys]:
         telegraph = self.spec.device.telegraph
         traps = telegraph.traps_per_device if telegraph else 0
         keys = device_keys(self.seed, self.name, self.layout, traps)
@@ -331,7 +331,7 @@ def checked_seed(seed: int, what: str = "seed") -> int:
 
 
 @lru_cache(maxsize=64)
-def _tables(
+def device_tables(
     device: AbstractDevice, programming: Programming, noise: ReadNoise | None, t_s: float
 ) -> tuple[DeviceTable, Effects]:
     """What kernels need of the devices of a chip at a time; kept, because all layers ask for the same."""
