@@ -14,7 +14,7 @@ class LawProgramming(StrictModel):
     """The programming error of the device's own curves, which is the published outcome of its programming."""
 
     kind: Literal["law"] = "law"
-    source: Text = "the device's own laws"
+    source: Text = Field("the device's own laws", description="Where the values come from")
 
     @property
     def is_ideal(self) -> bool:
