@@ -140,7 +140,8 @@ def test_neighbouring_outputs_of_a_tile_share_a_scale():
          "chip.encoding: slices = [3, 3]: must hold the 7 bits of a magnitude"),
         ({"kind": "bit_slice", "bits": 8, "slices": (7, 1)},
          "chip.encoding: slices = [7, 1]: must hold the 7 bits of a magnitude"),
-        ({"kind": "ofset"}, "chip.encoding.kind = 'ofset': must be one of pair, offset, bit_slice; nearest: \"offset\""),
+        ({"kind": "ofset"},
+         "chip.encoding.kind = 'ofset': must be one of pair, offset, bit_slice; nearest: \"offset\""),
     ],
 )  # fmt: skip
 def test_encodings_that_cannot_be_are_refused(encoding, message):
