@@ -91,6 +91,16 @@ class AbstractDevice(StrictModel, ABC):
         """The conductances at which this device tabulates its curves [uS]."""
         return np.linspace(0.0, self.g_max_uS, CURVE_NODES)
 
+    def curves_with(self, **given: Any) -> DeviceCurves:
+        """Curves that are zero but for those given: no drift, noise looked up at the target, no conductance below zero.
+
+        Names and units as in DeviceCurves, values at `nodes_uS`.
+        """
+        nodes = self.nodes_uS()
+        absent = dict.fromkeys(DeviceCurves._fields[1:9], np.zeros_like(nodes))
+        plain = {"log_time": 0.0, "noise_at_programmed": False, "floor_at_zero": True, "dead_uS": 0.0}
+        return DeviceCurves(**{"nodes_uS": nodes, **absent, **plain, **given})
+
     @abstractmethod
     def curves(self, t_s: float, t_obs_s: float) -> DeviceCurves:
         """The device t_s seconds after programming.

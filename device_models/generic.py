@@ -55,20 +55,12 @@ class Generic(AbstractDevice):
         elif self.read:
             relative = np.full_like(g, self.read.magnitude)
         frozen = t_obs_s == 0.0  # white noise has no slow share, unless everything is asked to be frozen
-        return DeviceCurves(
-            nodes_uS=g,
-            program_bias_uS=zero,
+        return self.curves_with(
             program_sigma_uS=self.sigma_program_uS(g),
-            nu_mean=zero,
-            nu_sigma=zero,
             frozen_abs_uS=absolute if frozen else zero,
             frozen_rel=relative if frozen else zero,
             read_abs_uS=zero if frozen else absolute,
             read_rel=zero if frozen else relative,
-            log_time=0.0,
-            noise_at_programmed=False,
-            floor_at_zero=True,
-            dead_uS=0.0,
         )
 
     def reference_points(self) -> list[ReferencePoint]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
 
 from device_models.base import AbstractDevice, DeviceCurves, ReferencePoint
@@ -25,23 +24,7 @@ class Ideal(AbstractDevice):
         return 1.0
 
     def curves(self, t_s: float, t_obs_s: float) -> DeviceCurves:
-        g = self.nodes_uS()
-        zero = np.zeros_like(g)
-        return DeviceCurves(
-            nodes_uS=g,
-            program_bias_uS=zero,
-            program_sigma_uS=zero,
-            nu_mean=zero,
-            nu_sigma=zero,
-            frozen_abs_uS=zero,
-            frozen_rel=zero,
-            read_abs_uS=zero,
-            read_rel=zero,
-            log_time=0.0,
-            noise_at_programmed=False,
-            floor_at_zero=True,
-            dead_uS=0.0,
-        )
+        return self.curves_with()
 
     def reference_points(self) -> list[ReferencePoint]:
         return [ReferencePoint("drift_factor", {"g_uS": 12.5, "t_s": 1e9}, 1.0, 0.0, "definition")]

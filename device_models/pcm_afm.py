@@ -50,19 +50,8 @@ class PcmAfm(AbstractDevice):
 
     def curves(self, t_s: float, t_obs_s: float) -> DeviceCurves:
         g = self.nodes_uS()
-        zero = np.zeros_like(g)
-        return DeviceCurves(
-            nodes_uS=g,
-            program_bias_uS=zero,
+        return self.curves_with(
             program_sigma_uS=self.program_scale * self.sigma_program_uS(g),
-            nu_mean=zero,
-            nu_sigma=zero,
-            frozen_abs_uS=zero,
-            frozen_rel=zero,
-            read_abs_uS=zero,
-            read_rel=zero,
-            log_time=0.0,
-            noise_at_programmed=False,
             floor_at_zero=False,
             dead_uS=self.zero_below * self.g_max_uS,
         )

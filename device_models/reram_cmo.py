@@ -98,22 +98,13 @@ class ReramCmo(AbstractDevice):
 
     def curves(self, t_s: float, t_obs_s: float) -> DeviceCurves:
         g = self.nodes_uS()
-        zero = np.zeros_like(g)
         frozen, per_read = self._read_variance(t_s, t_obs_s)
-        return DeviceCurves(
-            nodes_uS=g,
+        return self.curves_with(
             program_bias_uS=np.full_like(g, self.shift_uS(t_s)),
             program_sigma_uS=np.hypot(self.sigma_program_uS(g), self.sigma_relaxation_uS(t_s)),
-            nu_mean=zero,
-            nu_sigma=zero,
             frozen_abs_uS=np.sqrt(frozen) * self._read_uS(g),
-            frozen_rel=zero,
             read_abs_uS=np.sqrt(per_read) * self._read_uS(g),
-            read_rel=zero,
-            log_time=0.0,
             noise_at_programmed=True,  # read noise follows the relaxed conductance
-            floor_at_zero=True,
-            dead_uS=0.0,
         )
 
     def reference_points(self) -> list[ReferencePoint]:

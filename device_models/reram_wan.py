@@ -95,20 +95,10 @@ class ReramWan(AbstractDevice):
         zero = np.zeros_like(g)
         noise = np.full_like(g, (self.read_noise or 0.0) * self.g_max_uS)
         frozen = t_obs_s == 0.0  # white noise has no slow share, unless everything is asked to be frozen
-        return DeviceCurves(
-            nodes_uS=g,
-            program_bias_uS=zero,
+        return self.curves_with(
             program_sigma_uS=self.sigma_program_uS(g, t_s),
-            nu_mean=zero,
-            nu_sigma=zero,
             frozen_abs_uS=noise if frozen else zero,
-            frozen_rel=zero,
             read_abs_uS=zero if frozen else noise,
-            read_rel=zero,
-            log_time=0.0,
-            noise_at_programmed=False,
-            floor_at_zero=True,
-            dead_uS=0.0,
         )
 
     def reference_points(self) -> list[ReferencePoint]:

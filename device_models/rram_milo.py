@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from pydantic import Field, model_validator
 
 from device_models.base import AbstractDevice, Curve, DeviceCurves, ReferencePoint
+from device_models.effects import MiloIV
 from device_models.errors import UsageError
 from device_models.registry import register_device
 from device_models.strict import NonNegative, Positive
@@ -23,8 +24,7 @@ from device_models.strict import NonNegative, Positive
 SOURCE = "Milo 2021, DOI 10.1109/IRPS46558.2021.9405119, Fig. 4; fits of CrossSim 3.2.0"
 _BOTTOM_uS, _TOP_uS, _TOP_V = 50.0, 225.0, 0.5
 _PROGRAM_uS = (4.782321, -0.009107)
-_N2 = (0.007063, 0.005711, 0.001541, 0.0001388)
-_N3 = (1.2968e-03, 6.7919e-04, 8.8710e-05)
+_IV = MiloIV()
 
 
 @register_device
@@ -54,11 +54,11 @@ class RramMilo(AbstractDevice):
 
         Equation   0.0001388 l^3 + 0.001541 l^2 + 0.005711 l + 0.007063, l = log10(g / S)
         """
-        return np.asarray(np.polynomial.polynomial.polyval(self._log_siemens(g_uS), _N2), float)
+        return 1e-6 * _IV.polynomial(self._fitted(g_uS)).n2_uS_per_V
 
     def n3(self, g_uS: ArrayLike) -> Curve:
         """Cubic coefficient of the current [A/V^3]. Equation: 8.8710e-5 l^2 + 6.7919e-4 l + 1.2968e-3, l as in n2."""
-        return np.asarray(np.polynomial.polynomial.polyval(self._log_siemens(g_uS), _N3), float)
+        return 1e-6 * _IV.polynomial(self._fitted(g_uS)).n3_uS_per_V2
 
     def current_A(self, g_uS: ArrayLike, v_V: ArrayLike) -> Curve:
         """Static current of a device.
@@ -71,34 +71,21 @@ class RramMilo(AbstractDevice):
         v = np.asarray(v_V, float)
         if not np.all(np.abs(v) <= _TOP_V):
             raise UsageError(f"v_V: |v_V| reaches {np.max(np.abs(v)):g}: must be at most {_TOP_V:g} V, as fitted")
-        return np.asarray(g_uS, float) * 1e-6 * v + self.n2(g_uS) * v**2 + self.n3(g_uS) * v**3
+        return 1e-6 * _IV.current_uA(self._fitted(g_uS), v)
 
-    def _log_siemens(self, g_uS: ArrayLike) -> Curve:
+    def _fitted(self, g_uS: ArrayLike) -> Curve:
         g = np.asarray(g_uS, float)
         if not np.all((g >= _BOTTOM_uS) & (g <= _TOP_uS)):
             raise UsageError(
                 f"g_uS: runs from {np.min(g):g} to {np.max(g):g}: the current law was fitted from {_BOTTOM_uS:g} to "
                 f"{_TOP_uS:g} uS"
             )
-        return np.log10(g * 1e-6)
+        return g
 
     def curves(self, t_s: float, t_obs_s: float) -> DeviceCurves:
         g = self.nodes_uS()
-        zero = np.zeros_like(g)
-        return DeviceCurves(
-            nodes_uS=g,
-            program_bias_uS=zero,
+        return self.curves_with(
             program_sigma_uS=self.sigma_program_uS(g),
-            nu_mean=zero,
-            nu_sigma=zero,
-            frozen_abs_uS=zero,
-            frozen_rel=zero,
-            read_abs_uS=zero,
-            read_rel=zero,
-            log_time=0.0,
-            noise_at_programmed=False,
-            floor_at_zero=True,
-            dead_uS=0.0,
         )
 
     def reference_points(self) -> list[ReferencePoint]:

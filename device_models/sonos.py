@@ -118,20 +118,12 @@ class Sonos(AbstractDevice):
         zero = np.zeros_like(g)
         noise = per_nA * self.sigma_read_nA(i_nA)
         frozen = t_obs_s == 0.0  # white noise has no slow share, unless everything is asked to be frozen
-        return DeviceCurves(
-            nodes_uS=g,
+        return self.curves_with(
             program_bias_uS=per_nA * (self.mean_nA(i_nA, t_s) - i_nA),
             program_sigma_uS=per_nA * self.sigma_program_nA(i_nA, t_s),
-            nu_mean=zero,
-            nu_sigma=zero,
             frozen_abs_uS=noise if frozen else zero,
-            frozen_rel=zero,
             read_abs_uS=zero if frozen else noise,
-            read_rel=zero,
-            log_time=0.0,
             noise_at_programmed=True,  # read noise follows the current that the cell carries now
-            floor_at_zero=True,
-            dead_uS=0.0,
         )
 
     def reference_points(self) -> list[ReferencePoint]:

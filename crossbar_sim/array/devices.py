@@ -64,9 +64,9 @@ def age_by_device(
     factor = devices.plane.weight.astype(devices.weights.dtype) / devices.weights.dtype.type(devices.table.span_uS)
     for start in range(0, len(cols), _TILES_AT_ONCE):
         spans = cols[start : start + _TILES_AT_ONCE]
-        tiles = [devices.tile(span) for span in spans]
+        tiles = [_features(devices, span, features) for span in spans]
         for f in range(len(effective)):
-            own = [_feature(devices, span, tile, features, f) for span, tile in zip(spans, tiles, strict=True)]
+            own = [tile[f] for tile in tiles]
             has_variance = f < len(variance)
             if wires is not None:
                 folded += fold_tiles([(g, spread if has_variance else None) for g, spread in own], wires)
@@ -77,12 +77,10 @@ def age_by_device(
     return folded
 
 
-def _feature(
-    devices: PlaneDevices, span: Span, tile: tuple[Floats, Floats], features: AbstractFeatures | None, f: int
-) -> tuple[Floats, Floats]:
-    """Conductances and variances of feature f of a tile, which may be changed in place."""
-    g, variance = tile
+def _features(devices: PlaneDevices, span: Span, features: AbstractFeatures | None) -> list[tuple[Floats, Floats]]:
+    """Conductances and variances of each feature of a tile, which may be changed in place."""
+    g, variance = devices.tile(span)
     if features is None:
-        return g, variance
-    factor = features.factors(g, devices.polarity_normals(g.shape, span))[f]
-    return g * factor, variance * (factor * factor)
+        return [(g, variance)]
+    factors = features.factors(g, devices.polarity_normals(g.shape, span))
+    return [(g * factor, variance * (factor * factor)) for factor in factors]

@@ -19,7 +19,6 @@ from crossbar_sim.converters.dac import WHOLE, input_passes
 from crossbar_sim.kernels.conductance import (
     DeviceKeys,
     DeviceTable,
-    age_conductances,
     age_matrix,
     device_keys,
     device_table,
@@ -170,16 +169,13 @@ class AnalogMatrix:
 
         (g+, g-) for a differential pair, else in the order of the layout.
         """
-        (r0, r1), (c0, c1) = self.plan.spans(tile)
-        block = self._numpy(weight)[c0:c1, r0:r1]
-        w_max = self.w_max[tile[0], c0:c1].cpu().numpy()
+        (r0, r1), columns = self.plan.spans(tile)
+        source, w_max = self._numpy(weight)[:, r0:r1], self.w_max[tile[0]].cpu().numpy()
         table, effects = self._tables(self.time_s)
-        found = []
         use_threads(torch.get_num_threads())
-        planes, keys = plane_tables(self.layout), self.device_keys()
-        for plane, key in zip(planes, keys, strict=True):
-            g, variance = (np.empty((len(plane.slope), *block.shape), block.dtype) for _ in range(2))
-            age_conductances(block, w_max, table, effects, plane, key, r0, c0, g, variance)
+        found: list[NDArray] = []
+        for plane, keys in zip(plane_tables(self.layout), self.device_keys(), strict=True):
+            g, _ = PlaneDevices(source, w_max, table, effects, plane, keys, r0).tile(columns)
             found += [device.T for device in g]
         return tuple(found)
 

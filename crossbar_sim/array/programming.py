@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from crossbar_sim.array.devices import PlaneDevices
 from crossbar_sim.array.matrix import AnalogMatrix, device_tables
-from crossbar_sim.kernels.conductance import age_conductances, plane_tables
+from crossbar_sim.kernels.conductance import plane_tables
 from crossbar_sim.kernels.programming import (
     ProgrammingReport,
     program_verify_matrix,
@@ -36,18 +37,17 @@ def matrix_report(matrix: AnalogMatrix, weight: torch.Tensor) -> ProgrammingRepo
     u = np.divide(source, full_scale, out=np.zeros_like(source), where=full_scale > 0).clip(-1, 1)
     targets = np.stack(matrix.layout.targets(u, device.g_min_uS, device.g_max_uS))
     bare = device.evolve(temperature=None, telegraph=None, faults=None, polarity=None, iv=None)
-    table, effects = device_tables(bare, spec.programming, None, 0.0)
     (plane,), (keys,) = plane_tables(matrix.layout), matrix.device_keys()
     programmed = np.empty_like(targets)
-    use_threads(torch.get_num_threads())
-    for k, (start, stop) in enumerate(matrix.plan.rows):
-        g, spread = (np.empty((2, matrix.plan.n_out, stop - start), targets.dtype) for _ in range(2))
-        w_max = matrix.w_max[k].cpu().numpy()
-        age_conductances(source[:, start:stop], w_max, table, effects, plane, keys, start, 0, g, spread)
-        programmed[:, :, start:stop] = g
     pulses, converged = np.ones(targets.shape, np.int32), np.ones(targets.shape, np.bool_)
+    use_threads(torch.get_num_threads())
     if isinstance(spec.programming, ProgramVerify):
         verify = verify_table(spec.programming, device.g_min_uS)
         for d, key in enumerate(keys.write):
             program_verify_matrix(targets[d], key, 0, 0, verify, programmed[d], pulses[d], converged[d])
+    else:
+        table, effects = device_tables(bare, spec.programming, None, 0.0)
+        for w_max, (start, stop) in zip(matrix.w_max.cpu().numpy(), matrix.plan.rows, strict=True):
+            devices = PlaneDevices(source[:, start:stop], w_max, table, effects, plane, keys, start)
+            programmed[:, :, start:stop], _ = devices.tile((0, matrix.plan.n_out))
     return programming_report(targets, programmed, pulses, converged, device.g_max_uS - device.g_min_uS)

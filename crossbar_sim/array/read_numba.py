@@ -260,7 +260,9 @@ def _convert_inputs(
         squares = _workspace.take("squares", (x.shape[0], x.shape[1]), _product_dtype(matrix))
     full_scale = torch.empty((n_tiles, x.shape[0]), dtype=matrix.dtype)
     ranges = torch.empty(0, dtype=matrix.dtype) if matrix.input_range is None else matrix.input_range.to(matrix.dtype)
-    key = np.array(random_key(matrix.seed, matrix.name, "input rounding", read), dtype=np.uint32)
+    key = np.zeros(2, dtype=np.uint32)
+    if dac.stochastic_rounding:  # hashed only where it is looked at: a token passes here once per layer
+        key = np.array(random_key(matrix.seed, matrix.name, "input rounding", read), dtype=np.uint32)
     matrix.n_clipped += quantise_inputs(
         x.numpy(),
         np.array([stop for _, stop in matrix.plan.rows]),
