@@ -17,6 +17,9 @@ CURVE_NODES = 2049
 """Nodes of a tabulated curve; linear interpolation then errs by less than 1e-4 of g_max (tested), except within one
 node of a jump in a published law."""
 
+SHIFT_Z = 5.0
+"""Standard normals at which the table of a relaxation shift ends."""
+
 Curve = NDArray[np.float64]
 
 
@@ -33,6 +36,15 @@ class DeviceCurves(NamedTuple):
 
     Programming and drift curves are looked up at the target; the noise curves at the target, or at g_p if
     `noise_at_programmed`. Targets below `dead_uS` are programmed to exactly zero, without any noise.
+
+    A device that relaxes instead of drifting gives shift_uS and shift_path together (both or neither):
+
+        z   = sum_k shift_path[k] z_k,  with K <= 8 standard normals z_k of the device, the same at all times
+        g_d = max(0, g_p + shift_uS(g_t, z))
+
+    shift_uS (n_g, n_z) holds the shift at even nodes of the target from 0 to g_max and of z from -SHIFT_Z to +SHIFT_Z;
+    bilinear between them, clamped at the ends. shift_path (K,) has unit norm, so that z is standard normal, and says
+    how the rank of a device at this time is correlated with its ranks at others.
     """
 
     nodes_uS: Curve
@@ -48,6 +60,8 @@ class DeviceCurves(NamedTuple):
     noise_at_programmed: bool
     floor_at_zero: bool
     dead_uS: float
+    shift_uS: Curve | None = None
+    shift_path: Curve | None = None
 
 
 class ReferencePoint(NamedTuple):
