@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 
 from device_models.effects import IVCurve, PolarityAsymmetry, StuckFaults, TelegraphNoise, Temperature
+from device_models.fit_record import FitRecord
 from device_models.laws import drift_log_time, one_over_f_variance
 from device_models.strict import NonNegative, Positive, StrictModel
 
@@ -86,6 +87,7 @@ class AbstractDevice(StrictModel, ABC):
     faults: StuckFaults | None = Field(None, description="Devices that are stuck for ever")
     polarity: PolarityAsymmetry | None = Field(None, description="Dependence on the sign of the input")
     iv: IVCurve | None = Field(None, description="Current over voltage; none is linear")
+    fit_record: FitRecord | None = Field(None, description="The fit that made the device; its laws do not depend on it")
 
     @classmethod
     def path_root(cls) -> str:

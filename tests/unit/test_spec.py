@@ -62,7 +62,7 @@ def preset(request):
         ({"device": {"kind": "pcm_1m", "g_max_uS": True}}, "chip.device.g_max_uS = True: must be a number"),
         ({"device": {"kind": "ideal", "g_mx_uS": 3.0}},
          "chip.device.g_mx_uS: unknown field; accepted: source, kind, g_max_uS, g_min_uS, temperature, telegraph, "
-         "faults, polarity, iv; nearest: \"g_max_uS\""),
+         "faults, polarity, iv, fit_record; nearest: \"g_max_uS\""),
         ({"device": {"kind": "pcm_1M"}}, f"chip.device.kind = 'pcm_1M': must be one of {KINDS}; nearest: \"pcm_1m\""),
         ({"device": "hermes"}, f"chip.device.kind = 'hermes': must be one of {KINDS}; nearest: \"pcm_hermes\""),
         ({"device": {}}, f"chip.device.kind = None: must be one of {KINDS}"),

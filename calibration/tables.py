@@ -1,0 +1,21 @@
+"""Typed tables of measurements: what each fitter takes."""
+
+from calibration.abstract_table import AbstractTable
+from calibration.cell_tables import IVTable, ProgrammingTable, RetentionTable
+from calibration.circuit_tables import ConverterHistogram, ConverterTable, MVMTable, PulseTable, ReadTrace
+from calibration.statistics_tables import DriftStatistics, ProgrammingStatistics, RetentionStatistics
+
+__all__ = [
+    "AbstractTable",
+    "ConverterHistogram",
+    "ConverterTable",
+    "DriftStatistics",
+    "IVTable",
+    "MVMTable",
+    "ProgrammingStatistics",
+    "ProgrammingTable",
+    "PulseTable",
+    "ReadTrace",
+    "RetentionStatistics",
+    "RetentionTable",
+]
