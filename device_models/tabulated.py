@@ -11,13 +11,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field, model_validator
 
-from device_models.base import AbstractDevice, Curve, DeviceCurves, ReferencePoint
+from device_models.base import SHIFT_Z, AbstractDevice, Curve, DeviceCurves, ReferencePoint
 from device_models.errors import UsageError
 from device_models.laws import drift_log_time, one_over_f_variance
 from device_models.registry import register_device
+from device_models.relaxation import RelaxationTable
 from device_models.strict import KindOf, NonNegative, Number, Positive, StrictModel
 from device_models.tabulated_csv import read_parts
 from device_models.units import seconds
+
+SHIFT_CONDUCTANCES, SHIFT_SCORES = 65, 81
+"""Nodes of the table in which a kernel looks up the relaxation shift."""
 
 
 class ProgrammingTable(StrictModel):
@@ -125,6 +129,9 @@ class Tabulated(AbstractDevice):
     drift: DriftTable | None = Field(
         None, description="Power-law drift, per device; none where the times of programming hold it"
     )
+    relaxation: RelaxationTable | None = Field(
+        None, description="Shift after programming that is no power law, per device; excludes drift"
+    )
     read: Annotated[WhiteNoiseTable | OneOverFNoiseTable, KindOf(_noise_kinds)] | None = Field(
         None, description="Read noise: white or 1/f; none is without"
     )
@@ -142,6 +149,8 @@ class Tabulated(AbstractDevice):
             )
         if self.drift is not None and self.programming.t_s is not None:
             raise ValueError("drift and programming.t_s exclude each other: drift would count twice")
+        if self.relaxation is not None:
+            self._check_relaxation(self.relaxation)
         curves = {"programming.bias_uS": self.programming.bias_uS, "programming.sigma_uS": self.programming.sigma_uS}
         if self.drift is not None:
             curves |= {"drift.nu_mean": (self.drift.nu_mean,), "drift.nu_sigma": (self.drift.nu_sigma,)}
@@ -152,6 +161,17 @@ class Tabulated(AbstractDevice):
                 if len(row) != len(self.g_uS):
                     raise ValueError(f"{name} has {len(row)} values: must have {len(self.g_uS)}, one for each g_uS")
         return self
+
+    def _check_relaxation(self, relaxation: RelaxationTable) -> None:
+        other = "drift" if self.drift is not None else "programming.t_s" if self.programming.t_s is not None else None
+        if other:
+            raise ValueError(f"relaxation and {other} exclude each other: the shift would count twice")
+        first, last = relaxation.g_uS[0], relaxation.g_uS[-1]
+        if self.g_min_uS < first or self.g_max_uS > last:
+            raise ValueError(
+                f"the window {self.g_min_uS:g} to {self.g_max_uS:g} uS must lie within relaxation.g_uS, {first:g} to "
+                f"{last:g} uS"
+            )
 
     @classmethod
     def from_csv(cls, path: str | Path, *, t0_s: float | None = None, t_read_s: float | None = None) -> Self:
@@ -193,6 +213,10 @@ class Tabulated(AbstractDevice):
         g = self.nodes_uS()  # those below g_min hold the first value of the table; no target lies there
         zero = np.zeros_like(g)
         bias, sigma = self.programming.at_time(t_s)
+        shift, path = None, None
+        if self.relaxation is not None:
+            even_g, even_z = np.linspace(0.0, self.g_max_uS, SHIFT_CONDUCTANCES), np.linspace(-1, 1, SHIFT_SCORES)
+            shift, path = self.relaxation.shift_uS(even_g, SHIFT_Z * even_z, t_s), self.relaxation.rank_path(t_s)
         noise, frozen, per_read = zero, 0.0, 0.0
         if self.read is not None:
             noise = np.interp(g, self.g_uS, self.read.over_conductance)
@@ -211,6 +235,8 @@ class Tabulated(AbstractDevice):
             noise_at_programmed=False,
             floor_at_zero=True,
             dead_uS=0.0,
+            shift_uS=shift,
+            shift_path=path,
         )
 
     def reference_points(self) -> list[ReferencePoint]:
