@@ -51,7 +51,7 @@ def source_file(path: str | Path) -> SourceFile:
 def read_csv(path: str | Path) -> pd.DataFrame:
     """A CSV file with a header; empty cells are gaps, and so are nan and NA."""
     try:
-        frame = pd.read_csv(path, skipinitialspace=True, encoding="utf-8-sig", float_precision="round_trip")
+        frame = pd.read_csv(path, skipinitialspace=True, encoding="utf-8-sig")
     except (OSError, ValueError, pd.errors.ParserError) as error:  # ValueError: no columns, not UTF-8
         raise StoreError(f"{path}: cannot be read as a table: {error}") from None
     return frame.rename(columns=lambda name: str(name).strip())
