@@ -79,7 +79,8 @@ def estimate(per_unit: PerUnit, start: ArrayLike, bounds: list[tuple[float, floa
 
     def outer(values: Floats) -> Floats:
         slopes = scores(values)
-        return np.asarray(slopes.T @ slopes / len(slopes))
+        curvature = slopes.T @ slopes / len(slopes)
+        return np.asarray(curvature + 1e-6 * (1 + np.trace(curvature)) * np.eye(len(values)))  # never singular
 
     if not np.isfinite(np.sum(held(start))):
         raise UsageError("likelihood: is not finite at the first guess; the measurements do not fit this law at all")
@@ -129,7 +130,8 @@ def maximise(
     covariance[np.ix_(free, free)] = inverse
     unidentified = np.zeros(len(values), bool)
     unidentified[free] = open_free
-    low, high = np.array([normal_interval(v, s) for v, s in zip(values, np.sqrt(np.diag(covariance)), strict=True)]).T
+    ends = [normal_interval(v, s) for v, s in zip(values, np.sqrt(np.diag(covariance)), strict=True)]
+    low, high = np.array(ends).reshape(-1, 2).T
     for i in np.flatnonzero(at_bound):
         low[i], high[i] = _conditional_interval(per_unit, values, i, (lows[i], highs[i]))
     return Maximum(values, covariance, low, high, at_bound, unidentified)
