@@ -59,7 +59,7 @@ class ReadTrace(AbstractTable):
         renamed = {theirs: own for own, theirs in (columns or {}).items()}
         arrays = {renamed.get(name, name): array for name, array in arrays.items()}
         if "g_uS" not in arrays:
-            scalars = {name: a for name, a in arrays.items() if a.ndim == 0 or a.size == 1}
+            scalars = {name: a for name, a in arrays.items() if name == "fs_Hz" and a.size == 1}
             traces = {name: a for name, a in arrays.items() if name not in scalars}
             lengths = {name: a.shape for name, a in traces.items()}
             if len(set(lengths.values())) != 1 or any(a.ndim != 1 for a in traces.values()):
@@ -118,7 +118,7 @@ class PulseTable(AbstractTable):
         words = np.char.lower(columns.words("direction").astype(str))
         for word in np.unique(words):
             if word not in _DIRECTIONS:
-                raise UsageError(f"{columns.where}: direction = {word!r}: must be one of {', '.join(_DIRECTIONS)}")
+                raise UsageError(f"{columns.where}: direction = {str(word)!r}: must be one of {', '.join(_DIRECTIONS)}")
         direction = np.array([_DIRECTIONS[word] for word in words])
         ramp, pulse = (_whole(columns, name) for name in ("ramp", "pulse"))
         g = columns.numbers("g_uS", low=0.0, negative=negative)
@@ -138,7 +138,7 @@ class PulseTable(AbstractTable):
 def _whole(columns: Columns, name: str) -> NDArray[np.int64]:
     values = columns.words(name)
     if values.dtype.kind not in "iu":
-        raise UsageError(f"{columns.where}: {name} = {values[0]!r}: must be whole numbers")
+        raise UsageError(f"{columns.where}: {name} = {values[0]}: must be whole numbers")
     return values.astype(np.int64)
 
 

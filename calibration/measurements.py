@@ -143,7 +143,7 @@ class Columns:
         frame = pd.DataFrame({name: np.asarray(values)[self.keep] for name, values in keys.items()})
         twice = frame.duplicated()
         if twice.any():
-            first = ", ".join(f"{name} = {value}" for name, value in frame[twice].iloc[0].items())
+            first = ", ".join(f"{name} = {frame[name][twice].iloc[0]}" for name in frame)
             raise UsageError(f"{self.where}: {first} appears more than once ({int(twice.sum())} rows too many)")
 
     def counts(self) -> tuple[tuple[str, int], ...]:

@@ -17,12 +17,19 @@ from device_models.errors import CrossbarError, StoreError
 if TYPE_CHECKING:
     from calibration.fit import Fit
 
-Array = Annotated[
-    NDArray[np.float64],
-    PlainValidator(lambda value: np.asarray(value, float)),
-    PlainSerializer(lambda value: value.tolist()),
-]
-"""Field type of an array of floats in a fit; written as nested lists."""
+
+def _text_of(array: NDArray[np.float64]) -> dict[str, Any]:
+    return {"shape": list(array.shape), "values": " ".join(map(repr, array.ravel().tolist()))}
+
+
+def _array_of(value: Any) -> NDArray[np.float64]:
+    if isinstance(value, dict):
+        return np.array(str(value["values"]).split(), float).reshape(value["shape"])
+    return np.asarray(value, float)
+
+
+Array = Annotated[NDArray[np.float64], PlainValidator(_array_of), PlainSerializer(_text_of)]
+"""Field type of an array of floats in a fit; written as its shape and one text of numbers, which is read fast."""
 
 F = TypeVar("F", bound="Fit")
 
