@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.fit import Fit, LeftOut, Provenance
+from calibration.fit import Candidate, Fit, LeftOut, Provenance
 from calibration.goodness import dispersion_test, normal_scores, shape_test
 from calibration.intervals import normal_draws, normal_interval, parameters
 from calibration.iv_cells import CellCurves, cell_curves
@@ -133,7 +133,8 @@ def fit_iv(table: IVTable, *, seed: int = 0, model: str | None = None, rank: boo
     laws = {law.name: law for law in laws_for(cells)}
     if model is not None and model not in laws:
         raise UsageError(f"model = {model!r}: must be one of {', '.join(laws)}{nearest(model, laws)}")
-    candidates, warnings = (), ()
+    candidates: tuple[Candidate, ...] = ()
+    warnings: tuple[str, ...] = ()
     chosen = model or next(name for name in reversed(laws) if "heavy" in name)
     if model is None and rank:
         candidates, chosen, warnings = rank_laws(
@@ -155,7 +156,10 @@ def fit_iv(table: IVTable, *, seed: int = 0, model: str | None = None, rank: boo
         tests.append(stiff.evolve(level=0.02))
     left_out = [*table.left_out, *cells.left_out]
     if law.names and not law.sinh:
-        warnings = (*warnings, "the device carries the mean curve at each conductance; cells' spread is in this fit only")
+        warnings = (
+            *warnings,
+            "the device carries the mean curve of each conductance; the spread of cells does not",
+        )
     return IVFit(
         quantity="current over voltage",
         model=law.name,

@@ -33,7 +33,7 @@ class Moments(NamedTuple):
 class IVLaw:
     """One law; theta holds dimensionless numbers: voltages in units of the largest one.
 
-    name         "linear", "sinh", or the highest power and its dependence on the conductance, e.g. "quadratic, degree 1"
+    name         "linear", "sinh", or the highest power and its dependence on the conductance, as "quadratic, degree 1"
     powers       0: none, 2: V^2, 3: V^2 and V^3; sinh has its own form
     nodes_uS     conductances at which means and spreads are parameters; polynomials run through them
     student      whether cells scatter with the tails of Student's t

@@ -45,8 +45,13 @@ class Maximum(NamedTuple):
 
     def warnings(self, names: Sequence[str]) -> tuple[str, ...]:
         """What the data do not tell about the parameters."""
-        edge = [f"{n}: at its bound, not told apart from none" for n, at in zip(names, self.at_bound, strict=True) if at]
-        return (*edge, *(f"{n}: not identified by these data" for n, at in zip(names, self.unidentified, strict=True) if at))
+        texts = []
+        for name, at_bound, unidentified in zip(names, self.at_bound, self.unidentified, strict=True):
+            if at_bound:
+                texts.append(f"{name}: at its bound, not told apart from none")
+            if unidentified:
+                texts.append(f"{name}: not identified by these data")
+        return tuple(texts)
 
 
 def estimate(per_unit: PerUnit, start: ArrayLike, bounds: list[tuple[float, float]] | None = None) -> Floats:
@@ -133,7 +138,7 @@ def maximise(
     ends = [normal_interval(v, s) for v, s in zip(values, np.sqrt(np.diag(covariance)), strict=True)]
     low, high = np.array(ends).reshape(-1, 2).T
     for i in np.flatnonzero(at_bound):
-        low[i], high[i] = _conditional_interval(per_unit, values, i, (lows[i], highs[i]))
+        low[i], high[i] = _conditional_interval(per_unit, values, int(i), (lows[i], highs[i]))
     return Maximum(values, covariance, low, high, at_bound, unidentified)
 
 
@@ -151,7 +156,9 @@ def _scores(per_unit: PerUnit, values: Floats, step: Floats) -> Floats:
     return np.nan_to_num(np.stack(columns, axis=1), posinf=0.0, neginf=0.0)
 
 
-def _conditional_interval(per_unit: PerUnit, values: Floats, i: int, bounds: tuple[float, float]) -> tuple[float, float]:
+def _conditional_interval(
+    per_unit: PerUnit, values: Floats, i: int, bounds: tuple[float, float]
+) -> tuple[float, float]:
     best = float(per_unit(values).sum())
 
     def deviance(x: float) -> float:

@@ -99,7 +99,7 @@ def test_linear_cells_make_an_ohmic_device():
 
 
 def test_device_carries_the_mean_current():
-    g, a2, a3, slope = parabolas(5)
+    g, a2, a3, _ = parabolas(5)
     fit = fit_iv(table(g, a2, a3, 5), model="cubic, degree 2")
     at = np.array([15.0, 50.0, 95.0])
     g0, n2, n3 = fit.coefficients(at)
