@@ -1,0 +1,272 @@
+"""Relaxation after programming that is no power law: the distribution of g(t) - g(0) over conductance and log time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import kstest, norm
+
+from calibration.fit import Fit, Goodness, LeftOut, Provenance
+from calibration.intervals import normal_draws, normal_interval, parameters
+from calibration.picture import FitPicture
+from calibration.quantile_law import Nodes, covariance, fit_coefficients, score
+from calibration.rank_path import RankPath, score_matrix
+from calibration.relaxation_cells import Mask, Shifts
+from calibration.relaxation_rival import NAME, PowerLawDrift
+from calibration.selection import Law, Ranking, rank_laws
+from calibration.storage import Array
+from calibration.tables import RetentionTable
+from device_models.errors import UsageError, nearest
+from device_models.relaxation import MOST_PATHS, RelaxationTable, rise
+
+Floats = NDArray[np.float64]
+
+SHAPES = {"normal": (0.0,), "5 slopes": (-2.0, -1.0, 0.0, 1.0, 2.0),
+          "9 slopes": (-3.0, -2.33, -1.645, -0.8, 0.0, 0.8, 1.645, 2.33, 3.0)}  # fmt: skip
+"""Normal scores at which a law has slopes of its own."""
+CELLS_PER_CONDUCTANCE, MOST_CONDUCTANCES = 100, 9
+READS_PER_PARAMETER = 20
+MANY_CELLS = 3000
+"""From here two folds rank as well as five."""
+TEST_LEVEL = 0.03
+"""Of each of the two tests, so that together they reject the true law in less than a tenth of cases."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RelaxationFit(Fit):
+    """Shift of a device as device_models.relaxation.RelaxationTable.
+
+    g_uS, t_s, z       nodes of the law; parameters go by time, conductance, then median and slopes over z
+    path_t_s, path     times and weights (m, k) of the path through the ranks, without uncertainty
+    extrapolate_to_s   as asked for
+    """
+
+    g_uS: tuple[float, ...]
+    t_s: tuple[float, ...]
+    z: tuple[float, ...]
+    path_t_s: tuple[float, ...]
+    path: Array
+    extrapolate_to_s: float | None = None
+
+    def law(self, values: Floats | None = None) -> RelaxationTable:
+        """The law at the estimates, or at other values of the parameters."""
+        at = self.values if values is None else np.asarray(values, float)
+        table = at.reshape(len(self.t_s), len(self.g_uS), 1 + len(self.z))
+        return RelaxationTable(
+            g_uS=self.g_uS,
+            t_s=self.t_s,
+            z=self.z,
+            median_uS=_tuples(table[:, :, 0]),
+            slope_uS=_tuples(table[:, :, 1:].transpose(0, 2, 1)),
+            path_t_s=self.path_t_s,
+            path=_tuples(self.path),
+            extrapolate_to_s=self.extrapolate_to_s,
+        )
+
+    def device_parts(self, g_uS: Floats, values: Floats | None = None) -> dict[str, Any]:
+        """The law has conductances of its own, so those of the device's table do not matter."""
+        return {"relaxation": self.law(values)}
+
+    def scores(self, table: RetentionTable) -> tuple[Shifts, Floats]:
+        """Reads of other cells and their normal scores (n,) under the law: standard normal where it predicts them."""
+        shifts = Shifts.of(table)
+        if shifts.t_s.max() > (self.extrapolate_to_s or self.t_s[-1]) or shifts.t_s.min() < self.t_s[0]:
+            raise UsageError(
+                f"t_s runs from {shifts.t_s.min():g} to {shifts.t_s.max():g} s: the law holds from {self.t_s[0]:g} to "
+                f"{self.extrapolate_to_s or self.t_s[-1]:g} s"
+            )
+        nodes = Nodes(self.g_uS, self.t_s, self.z)
+        coefficients = self.values.reshape(-1, 1 + len(self.z)).copy()
+        coefficients[:, 1:] = np.log(coefficients[:, 1:])
+        local = nodes.basis(shifts.g_uS, shifts.t_s) @ coefficients
+        return shifts, score(shifts.shift_uS, local, np.array(self.z))[0]
+
+    def quantiles_uS(self, g_uS: ArrayLike, p: ArrayLike, t_s: float) -> Floats:
+        """Quantiles of the shift of devices that start at g_uS (n,), at probabilities p (m,); (n, m)."""
+        return self.law().shift_uS(g_uS, norm.ppf(p), t_s)
+
+
+def fit_relaxation(
+    table: RetentionTable,
+    *,
+    model: str | None = None,
+    extrapolate_to_s: float | None = None,
+    folds: int | None = None,
+    seed: int = 0,
+) -> RelaxationFit:
+    """Fit the distribution of the shift after programming to cells that were read several times.
+
+    Equation   that of device_models.relaxation.RelaxationTable; maximum likelihood of the reads as if independent,
+               intervals from H^-1 J H^-1 with scores summed over cells, because reads of one cell are alike;
+               the path from the correlation of normal scores between times
+    Arguments  table: the earliest time is the start; cells may be read at times of their own and have gaps
+               model: "normal", "5 slopes" or "9 slopes", then ", power of time" (slopes are a power of time and the
+               median is linear in its logarithm) or ", each time" (nodes at up to eight of the times);
+               none: ranked by held-out likelihood over cells, with power-law drift as a rival
+               extrapolate_to_s: the device may be used up to there; only laws that are a power of time are tried
+               folds: of the ranking; none: 5, and 2 for many cells
+    Errors     UsageError: see relaxation_cells.Shifts; unknown model; extrapolation that is not beyond the last time
+    """
+    shifts = Shifts.of(table)
+    last_s = float(shifts.t_s.max())
+    if extrapolate_to_s is not None and not last_s < extrapolate_to_s < np.inf:
+        raise UsageError(f"extrapolate_to_s = {extrapolate_to_s!r}: must be above the last time, {last_s:g} s")
+    laws = candidate_nodes(shifts, each_time=extrapolate_to_s is None)
+    if extrapolate_to_s is not None and len(laws["normal, power of time"].t_s) < 2:
+        raise UsageError(f"extrapolate_to_s = {extrapolate_to_s:g}: needs two times after the first read, has one")
+    if model is not None and model not in laws:
+        raise UsageError(f"model = {model!r}: must be one of {'; '.join(laws)}{nearest(model, laws)}")
+    ranking, warnings = None, shifts.warnings
+    if model is None:
+        default_folds = 2 if shifts.n_cells >= MANY_CELLS else 5
+        ranking, model, rival = _rank(shifts, laws, default_folds if folds is None else folds, seed)
+        warnings += (*ranking.warnings, *rival)
+    return _fit(table, shifts, model, laws[model], ranking, warnings, extrapolate_to_s, seed)
+
+
+def candidate_nodes(shifts: Shifts, *, each_time: bool = True) -> dict[str, Nodes]:
+    """The laws that the reads are enough for, by name, plain ones first."""
+    n_g = int(np.clip(shifts.n_cells // CELLS_PER_CONDUCTANCE, 1, MOST_CONDUCTANCES))
+    first_of_cell = np.unique(shifts.cell, return_index=True)[1]
+    g = np.unique(np.quantile(shifts.g_uS[first_of_cell], np.linspace(0, 1, n_g) if n_g > 1 else [0.5]))
+    times = np.unique(shifts.t_s)
+    ends = times[[0, -1]] if len(times) > 1 else times
+    if len(times) > MOST_PATHS:
+        times = np.unique(np.quantile(shifts.t_s, np.linspace(0, 1, MOST_PATHS), method="nearest"))
+    growths = {"power of time": ends} | ({"each time": times} if each_time and len(times) > 2 else {})
+    laws = {
+        f"{shape}, {growth}": Nodes(tuple(g.tolist()), tuple(t.tolist()), z)
+        for growth, t in growths.items()
+        for shape, z in SHAPES.items()
+    }
+    plainest = next(iter(laws))
+    return {
+        name: nodes
+        for name, nodes in laws.items()
+        if name == plainest or nodes.n_parameters * READS_PER_PARAMETER <= len(shifts)
+    }
+
+
+def _rank(shifts: Shifts, laws: dict[str, Nodes], folds: int, seed: int) -> tuple[Ranking, str, tuple[str, ...]]:
+    """Ranking with the rival among the laws; the best relaxation law, and a warning where the rival wins."""
+
+    def held_out(nodes: Nodes, train: Mask, test: Mask) -> Floats:
+        basis, knots = nodes.basis(shifts.g_uS, shifts.t_s), np.array(nodes.z)
+        coefficients = fit_coefficients(shifts.shift_uS[train], basis[train], nodes)
+        return score(shifts.shift_uS[test], basis[test] @ coefficients, knots)[1]
+
+    rival = PowerLawDrift(np.array(laws[next(iter(laws))].g_uS)[::2])
+    ranked = [Law(name, n.n_parameters, lambda a, b, n=n: held_out(n, a, b)) for name, n in laws.items()]
+    ranked.append(
+        Law(NAME, rival.n_parameters, lambda train, test: rival.held_out(shifts.part(train), shifts.part(test)))
+    )
+    ranking = rank_laws(ranked, shifts.cell, folds=folds, seed=seed)
+    if ranking.chosen != NAME:
+        return ranking, ranking.chosen, ()
+    best = next(c.model for c in ranking.candidates if c.model != NAME)
+    candidates = tuple(c.evolve(chosen=c.model == best) for c in ranking.candidates)
+    warning = f"{NAME} predicts cells left out as well, with fewer parameters than any relaxation law: use fit_drift"
+    return ranking._replace(candidates=candidates), best, (warning,)
+
+
+def _fit(
+    table: RetentionTable,
+    shifts: Shifts,
+    model: str,
+    nodes: Nodes,
+    ranking: Ranking | None,
+    warnings: tuple[str, ...],
+    extrapolate_to_s: float | None,
+    seed: int,
+) -> RelaxationFit:
+    basis, knots = nodes.basis(shifts.g_uS, shifts.t_s), np.array(nodes.z)
+    coefficients = fit_coefficients(shifts.shift_uS, basis, nodes)
+    z, _, scores = score(shifts.shift_uS, basis @ coefficients, knots)
+    spread = covariance(scores, basis, shifts.cell, nodes)
+    low, high = np.array(
+        [normal_interval(v, s) for v, s in zip(coefficients.ravel(), np.sqrt(np.diag(spread)), strict=True)]
+    ).T
+    draws = normal_draws(coefficients.ravel(), spread, seed=seed)
+    path = RankPath.of(shifts.cell, shifts.t_s, z)
+    names = [
+        f"{what}(g={g:.4g}uS, t={t:.4g}s)"
+        for t in nodes.t_s
+        for g in nodes.g_uS
+        for what in ("median", *(f"slope(z={k:g})" for k in nodes.z))
+    ]
+    window = (nodes.g_uS[0], nodes.g_uS[-1]) if len(nodes.g_uS) > 1 else None
+    return RelaxationFit(
+        quantity="relaxation",
+        model=model,
+        parameters=parameters(
+            names, *(_to_slopes(part, nodes) for part in (coefficients, low, high)), ["uS"] * len(names)
+        ),
+        intervals="asymptotic normal, robust over cells",
+        provenance=Provenance(
+            files=table.source,
+            n_used=len(shifts),
+            left_out=tuple(LeftOut(reason=reason, count=count) for reason, count in shifts.left_out),
+        ),
+        draws=_to_slopes(draws, nodes).reshape(draws.shape),
+        picture=_picture(shifts, z, nodes, coefficients),
+        goodness=_tests(shifts, z, path),
+        candidates=ranking.candidates if ranking else (),
+        warnings=(*warnings, *path.warnings),
+        window_uS=window,
+        g_uS=nodes.g_uS,
+        t_s=nodes.t_s,
+        z=nodes.z,
+        path_t_s=tuple(path.t_s.tolist()),
+        path=path.weights,
+        extrapolate_to_s=extrapolate_to_s,
+    )
+
+
+def _to_slopes(coefficients: Floats, nodes: Nodes) -> Floats:
+    """Medians as they are, slopes instead of their logarithms; flat, in the order of the parameters."""
+    table = coefficients.reshape(-1, 1 + len(nodes.z)).copy()
+    table[:, 1:] = np.exp(table[:, 1:])
+    return table.ravel()
+
+
+def _tests(shifts: Shifts, z: Floats, path: RankPath) -> tuple[Goodness, ...]:
+    """The distribution at each time, and that of what earlier reads do not tell."""
+    scores = score_matrix(shifts.cell, shifts.t_s, z, path.t_s)
+    columns = [column[np.isfinite(column)] for column in scores.T]
+    found = [kstest(column, "norm") for column in columns if len(column) >= 5]
+    worst = min(found, key=lambda result: float(result.pvalue))
+    joint = kstest(path.independent(scores), "norm")
+    return (
+        Goodness(
+            test=f"Kolmogorov-Smirnov at the worst of {len(found)} times (Bonferroni)",
+            statistic=float(worst.statistic),
+            p_value=min(1.0, len(found) * float(worst.pvalue)),
+            level=TEST_LEVEL,
+        ),
+        Goodness(
+            test="Kolmogorov-Smirnov of the part that earlier reads do not tell",
+            statistic=float(joint.statistic),
+            p_value=float(joint.pvalue),
+            level=TEST_LEVEL,
+        ),
+    )
+
+
+def _picture(shifts: Shifts, z: Floats, nodes: Nodes, coefficients: Floats) -> FitPicture:
+    """Shifts at the last time over the starting conductance."""
+    last = shifts.t_s == shifts.t_s.max()
+    g = np.linspace(shifts.g_uS.min(), shifts.g_uS.max(), 101)
+    local = nodes.basis(g, np.full(len(g), shifts.t_s.max())) @ coefficients
+    from_median = rise(local[:, 1:], nodes.z, norm.ppf([0.05, 0.5, 0.95]))
+    low, centre, high = (local[:, :1] + from_median).T
+    label = f"shift after {shifts.t_s.max():g} s (uS)"
+    data = (shifts.g_uS[last], shifts.shift_uS[last], z[last])
+    return FitPicture.of(data, (g, centre, low, high), "starting conductance (uS)", label)
+
+
+def _tuples(values: Floats) -> Any:
+    """Nested tuples of floats."""
+    return tuple(map(_tuples, values)) if values.ndim > 1 else tuple(values.tolist())
