@@ -51,18 +51,6 @@ class RankPath:
         ) * bool(pairs)
         return cls(times, weights, warnings)
 
-    def independent(self, scores: Floats) -> Floats:
-        """Of scores (n_cells, m), NaN where not read, what earlier reads do not tell: independent standard normals."""
-        seen = np.isfinite(scores)
-        patterns, index = np.unique(seen, axis=0, return_inverse=True)
-        parts = []
-        for number, pattern in enumerate(patterns):
-            if pattern.any():
-                rows = self.weights[pattern]
-                root = np.linalg.cholesky(rows @ rows.T + 1e-9 * np.eye(len(rows)))
-                parts.append(np.linalg.solve(root, scores[index == number][:, pattern].T).ravel())
-        return np.concatenate(parts)
-
 
 def score_matrix(cell: NDArray[np.int64], t_s: Floats, z: Floats, times: Floats) -> Floats:
     """Scores (n_cells, m) of the read nearest to each time in log time; NaN where another time is nearer to all."""
