@@ -17,7 +17,7 @@ import torch
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.read_numba import read_tiles
 from crossbar_sim.converters.states import AdcState, StochasticAdc, UniformAdc
-from crossbar_sim.kernels.random import fill_normals, random_key, u32
+from crossbar_sim.kernels.random import fill_signs, random_key
 from crossbar_sim.spec import Compensation
 from device_models.ideal import Ideal
 
@@ -112,12 +112,9 @@ def _without_errors(matrix: AnalogMatrix, weight: torch.Tensor) -> AnalogMatrix:
 
 def _probes(matrix: AnalogMatrix, count: int) -> torch.Tensor:
     """Random +-1 vectors (count, n_in), the same whenever they are asked for."""
-    key = random_key(matrix.seed, matrix.name, "probe")
-    half = -(-matrix.plan.n_in // 2)
-    z = np.empty((count, 2, half), np.float32)
-    for p in range(count):
-        fill_normals(*key, u32(0), u32(p), z[p, 0], z[p, 1])
-    return torch.from_numpy(np.where(z > 0, 1.0, -1.0).reshape(count, 2 * half)[:, : matrix.plan.n_in])
+    signs = np.empty((count, matrix.plan.n_in), np.float32)
+    fill_signs(np.array(random_key(matrix.seed, matrix.name, "probe"), np.uint32), signs)
+    return torch.from_numpy(signs)
 
 
 def _compact(adc: AdcState, outputs: torch.Tensor) -> torch.Tensor:

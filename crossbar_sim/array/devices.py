@@ -10,8 +10,16 @@ from numpy.typing import NDArray
 
 from crossbar_sim.array.features import AbstractFeatures
 from crossbar_sim.circuit.effective import Folded, fold_tiles
-from crossbar_sim.kernels.conductance import DeviceKeys, DeviceTable, PlaneTable, age_conductances, device_normals
+from crossbar_sim.kernels.conductance import (
+    DeviceKeys,
+    DeviceTable,
+    PlaneTable,
+    age_conductances,
+    age_matrix,
+    device_normals,
+)
 from crossbar_sim.kernels.effects import Effects
+from crossbar_sim.kernels.pairs import age_pairs, is_plain_pair, pair_table
 from crossbar_sim.mapping.plan import Span
 from crossbar_sim.spec import WiresSpec
 
@@ -30,6 +38,14 @@ class PlaneDevices(NamedTuple):
     plane: PlaneTable
     keys: DeviceKeys
     row: int
+
+    def age(self, effective: Floats, variance: Floats) -> None:
+        """Relative effective weights (n_out, n) and their per-read variances, as of `age_matrix`."""
+        if is_plain_pair(self.table, self.plane, self.effects):
+            pairs = pair_table(self.table, self.plane, self.keys)
+            age_pairs(self.weights, self.w_max, *pairs, self.row, effective, variance)
+        else:
+            age_matrix(*self, effective, variance)
 
     def tile(self, span: Span) -> tuple[Floats, Floats]:
         """Conductances and per-read variances (devices, columns, rows) of one tile."""

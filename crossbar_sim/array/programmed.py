@@ -31,7 +31,7 @@ class ProgrammedMatrix:
         self.transposed = transposed
         self.compensation = spec.compensation
         self.matrix = AnalogMatrix(self.weight, spec, seed, name)
-        self.program(seed)
+        self._start()
 
     @property
     def weight(self) -> torch.Tensor:
@@ -41,6 +41,10 @@ class ProgrammedMatrix:
     def program(self, seed: int, write: int = 0) -> None:
         """Write the present target weights to the devices of `seed`: the state at time 0 and the reference read."""
         self.matrix.program(self.weight, seed, write)
+        self._start()
+
+    def _start(self) -> None:
+        """What follows programming: the reference read, and remembering the weights that were written."""
         self.compensated_s = 0.0
         self.reference = self._reference_read()
         if self.compensation is not None and self.compensation.reference == "exact":

@@ -101,7 +101,7 @@ def read_numba(matrix: AnalogMatrix, x: torch.Tensor, bias: torch.Tensor | None,
 def read_tiles(
     matrix: AnalogMatrix, probes: torch.Tensor, purpose: str
 ) -> Iterator[tuple[tuple[int, int], torch.Tensor]]:
-    """(part, column of tiles) and the converted outputs (P, columns) for relative inputs `probes` (P, n_in).
+    """(part, column of tiles) and the converted outputs (P, columns) for inputs `probes` (P, n_in) of +-1.
 
     The chip reads about itself: through DAC, devices and ADC, but without input range, weight scale or compensation, so
     outputs are in fully driven devices, as the bound is. One row of tiles at a time, so that little memory is needed.
@@ -109,17 +109,22 @@ def read_tiles(
     n_probes = probes.shape[0]
     levels = matrix.dac_levels or 1
     codes = (probes * levels).to(matrix.dtype)
-    drive = _featured(matrix, _Drive(codes, _squares(matrix, codes), levels, 1.0, 0))
+    alike = codes if matrix.features is not None else codes[:1]  # +-1 all have the same squares, and so variances
+    drive = _featured(matrix, _Drive(codes, _squares(matrix, alike), levels, 1.0, 0))
     full_scale = torch.ones(n_probes, dtype=matrix.dtype)
     use_threads(torch.get_num_threads())
     one, zero = torch.ones(matrix.plan.n_out, dtype=matrix.dtype), torch.zeros(matrix.plan.n_out, dtype=matrix.dtype)
     for k in range(len(matrix.parts)):
         outputs = torch.empty((n_probes, matrix.plan.n_out), dtype=matrix.dtype)
-        for c, (start, stop) in enumerate(matrix.plan.cols):
-            key = np.array(random_key(matrix.seed, matrix.name, f"{purpose}, column {c}", 0, k), dtype=np.uint32)
+        key = np.array(random_key(matrix.seed, matrix.name, purpose, k), dtype=np.uint32)
+        for start in range(0, matrix.plan.n_out, block_columns(n_probes)):
+            stop = min(start + block_columns(n_probes), matrix.plan.n_out)
             sums, variances = _sum_columns(matrix, drive, k, start, stop)
-            factor = one[start:stop]  # converters belong to columns of the matrix, so a tile is read at its place
+            if variances.shape[0] == 1:
+                variances = variances.expand(n_probes, -1).contiguous()
+            factor = one[start:stop]  # converters belong to columns of the matrix, so these are read at their place
             _convert(matrix, k, sums, variances, levels, full_scale, factor, zero, key, start, True, outputs)
+        for c, (start, stop) in enumerate(matrix.plan.cols):
             yield (k, c), outputs[:, start:stop]
 
 
@@ -374,8 +379,8 @@ def _sum_columns(
         sums.addmm_(codes[:, row_start:row_stop], matrix.views(flat)[k][start:stop].t())
     if matrix.variance_flat is None:
         return sums, _no_squares(matrix)
-    variances = _workspace.take("variances", shape, _product_dtype(matrix))
     squares = [drive.squares, *(part for _, part in drive.more)]
+    variances = _workspace.take("variances", (len(squares[0]), stop - start), _product_dtype(matrix))
     for f, flat in enumerate([matrix.variance_flat, *matrix.more_variance]):
         variance = matrix.views(flat)[k][start:stop]
         if variance.dtype != variances.dtype:

@@ -19,31 +19,37 @@ from crossbar_sim.kernels.effects import break_devices, heat_devices, switch_tra
 from crossbar_sim.kernels.faults import fault_keys
 from crossbar_sim.kernels.programming import write_keys
 from crossbar_sim.kernels.random import f32, fill_normals, i32, random_key, u32
+from crossbar_sim.kernels.shift import SHIFT_KEYS, shift_devices
 from crossbar_sim.kernels.telegraph import telegraph_keys
 from crossbar_sim.mapping import Layout
 from device_models import DeviceCurves
 
 CHUNK = 512
 _LOG2_E = 1.4426950408889634
-_BIAS, _SIGMA, _NU, _NU_SIGMA, _FROZEN_ABS, _FROZEN_REL, _READ_ABS, _READ_REL = range(8)
 
 
 class DeviceTable(NamedTuple):
-    """DeviceCurves in the form that kernels take: one interleaved float32 table and what of it is in use."""
+    """DeviceCurves in the form that kernels take, and what of them is in use.
 
-    curves: NDArray[np.float32]
+    Row i of `writing` and of `noise` holds four curves at node i, then what each gains up to node i + 1: bias, sigma,
+    nu and its sigma; frozen noise absolute and relative, per-read noise absolute and relative. `shift` and
+    `shift_path` are those of DeviceCurves, or empty.
+    """
+
+    writing: NDArray[np.float32]
+    noise: NDArray[np.float32]
+    shift: NDArray[np.float32]
+    shift_path: NDArray[np.float32]
     nodes_per_uS: float
+    top_uS: float
     log2_time: float
     g_min_uS: float
     span_uS: float
     dead_uS: float
-    has_bias: bool
     has_program: bool
     has_drift: bool
     has_frozen: bool
-    has_frozen_abs: bool
     has_read: bool
-    has_read_abs: bool
     noise_at_programmed: bool
     floor_at_zero: bool
 
@@ -69,6 +75,7 @@ class DeviceKeys(NamedTuple):
     telegraph: NDArray[np.uint32]
     faults: NDArray[np.uint32]
     polarity: NDArray[np.uint32]
+    shift: NDArray[np.uint32]
 
 
 def device_table(curves: DeviceCurves, g_min_uS: float, g_max_uS: float, vary_per_read: bool = False) -> DeviceTable:
@@ -76,25 +83,32 @@ def device_table(curves: DeviceCurves, g_min_uS: float, g_max_uS: float, vary_pe
 
     `vary_per_read` says that its effects have a per-read variance where its curves have none.
     """
-    columns = np.stack(curves[1:9], axis=1).astype(np.float32)
-    used = [bool(column.any()) for column in columns.T]
+    used = [bool(np.any(curve)) for curve in curves[1:9]]
+    none = np.empty((0, 0), np.float32)
+    path = np.empty(0) if curves.shift_path is None else curves.shift_path
     return DeviceTable(
-        curves=np.ascontiguousarray(columns),
+        writing=_rows(curves[1:5]),
+        noise=_rows(curves[5:9]),
+        shift=none if curves.shift_uS is None else np.ascontiguousarray(curves.shift_uS, np.float32),
+        shift_path=path.astype(np.float32),
         nodes_per_uS=(len(curves.nodes_uS) - 1) / float(curves.nodes_uS[-1]),
+        top_uS=float(curves.nodes_uS[-1]),
         log2_time=curves.log_time * _LOG2_E,
         g_min_uS=g_min_uS,
         span_uS=g_max_uS - g_min_uS,
         dead_uS=curves.dead_uS,
-        has_bias=used[_BIAS],
-        has_program=used[_SIGMA],
-        has_drift=bool(curves.log_time > 0 and (used[_NU] or used[_NU_SIGMA])),
-        has_frozen=used[_FROZEN_ABS] or used[_FROZEN_REL],
-        has_frozen_abs=used[_FROZEN_ABS],
-        has_read=used[_READ_ABS] or used[_READ_REL] or vary_per_read,
-        has_read_abs=used[_READ_ABS],
+        has_program=any(used[:2]),
+        has_drift=curves.log_time > 0 and any(used[2:4]),
+        has_frozen=any(used[4:6]),
+        has_read=any(used[6:8]) or vary_per_read,
         noise_at_programmed=curves.noise_at_programmed,
         floor_at_zero=curves.floor_at_zero,
     )
+
+
+def _rows(curves: tuple[NDArray[np.float64], ...]) -> NDArray[np.float32]:
+    nodes = np.stack(curves, axis=1)
+    return np.concatenate([nodes[:-1], np.diff(nodes, axis=0)], axis=1, dtype=np.float32)
 
 
 def plane_tables(layout: Layout) -> list[PlaneTable]:
@@ -123,6 +137,7 @@ def device_keys(seed: int, layer: str, layout: Layout, traps: int = 0) -> list[D
                 telegraph=telegraph_keys(seed, layer, max(traps, 1), devices),
                 faults=fault_keys(seed, layer, devices),
                 polarity=_keys(seed, layer, "polarity", devices),
+                shift=np.stack([_keys(seed, layer, f"shift {k}", devices) for k in range(SHIFT_KEYS)], axis=1),
             )
         )
         first += 2 * len(pairs)
@@ -134,7 +149,7 @@ def _keys(seed: int, layer: str, purpose: str, devices: range) -> NDArray[np.uin
 
 
 @njit(inline="always")
-def _exp2(y):
+def exp2(y):
     """2^y for -126 <= y <= 126 in float32, relative error below 2e-7 (coefficients: Cephes)."""
     y = min(max(f32(y), f32(-126.0)), f32(126.0))
     whole = np.rint(y)
@@ -150,10 +165,10 @@ def _exp2(y):
 
 
 @njit
-def _locate(g, nodes_per_uS, last, node, share):
+def locate(g, nodes_per_uS, n_rows, node, share):
     """Node below each conductance and the share of the way to the next; values off the table take its ends."""
     scale = f32(nodes_per_uS)
-    top = i32(last - 1)
+    top = i32(n_rows - 1)
     for j in range(g.shape[0]):
         position = f32(g[j]) * scale
         below = min(max(i32(position), i32(0)), top)
@@ -161,57 +176,57 @@ def _locate(g, nodes_per_uS, last, node, share):
         share[j] = min(max(position - f32(below), f32(0.0)), f32(1.0))
 
 
-@njit(inline="always")
-def _at(curves, column, node, share):
-    low = curves[node, column]
-    return low + share * (curves[u32(node + u32(1)), column] - low)
+@njit
+def look_up(rows, node, share, a, b, c, d):
+    """The four curves of a table at the located conductances; one row of it is one line of the cache."""
+    for j in range(node.shape[0]):
+        i, s = node[j], share[j]
+        a[j] = rows[i, 0] + s * rows[i, 4]
+        b[j] = rows[i, 1] + s * rows[i, 5]
+        c[j] = rows[i, 2] + s * rows[i, 6]
+        d[j] = rows[i, 3] + s * rows[i, 7]
 
 
 @njit
-def _age_devices(target, table, effects, keys, d, row, col, z_program, z_nu, z_frozen, g, variance, node, share):
+def _age_devices(target, table, effects, keys, d, row, col, z_program, z_nu, z_frozen, g, variance, node, share, found):
     """g and per-read variance [uS, uS^2] of a chunk of devices d with given targets and normals."""
     n = target.shape[0]
-    zero = target.dtype.type(0)
-    curves = table.curves
-    last = curves.shape[0] - 1
-    _locate(target, table.nodes_per_uS, last, node, share)
+    dtype = target.dtype.type
+    zero = dtype(0)
+    lowest = zero if table.floor_at_zero else dtype(-np.inf)
+    n_rows = table.writing.shape[0]
+    absolute, relative, mean, sigma = found[0, :n], found[1, :n], found[2, :n], found[3, :n]
+    locate(target, table.nodes_per_uS, n_rows, node, share)
+    if table.has_program or table.has_drift:
+        look_up(table.writing, node, share, absolute, relative, mean, sigma)
     if not write_devices(effects, keys.write[d], row, col, target, g):
         for j in range(n):
             g[j] = target[j]
-        if table.has_bias:
-            for j in range(n):
-                g[j] += _at(curves, _BIAS, node[j], share[j])
         if table.has_program:
             for j in range(n):
-                g[j] += _at(curves, _SIGMA, node[j], share[j]) * z_program[j]
-        if (table.has_bias or table.has_program) and table.floor_at_zero:
-            for j in range(n):
-                g[j] = max(g[j], zero)
+                written = target[j] + absolute[j] + relative[j] * z_program[j]
+                g[j] = lowest if written < lowest else written  # not in place, which would store under a slow mask
     for j in range(n):
         variance[j] = g[j]  # the programmed value, until the variance itself is known
     if table.has_drift:
         log2_time = f32(table.log2_time)
         for j in range(n):
-            nu = _at(curves, _NU, node[j], share[j]) + _at(curves, _NU_SIGMA, node[j], share[j]) * z_nu[j]
-            z_nu[j] = -abs(nu) * log2_time
-        for j in range(n):  # apart from the look-up: each of the two loops is vectorised, their union is not
-            g[j] *= _exp2(z_nu[j])
+            g[j] *= exp2(-abs(mean[j] + sigma[j] * z_nu[j]) * log2_time)
+    if table.shift.shape[0] > 0:
+        shift_devices(table.shift, table.shift_path, f32(table.top_uS), keys.shift[d], row, col, target, g)
     if effects.has_temperature:
         heat_devices(effects, keys.temperature[d], row, col, node, share, g)
     if table.noise_at_programmed:
-        _locate(variance, table.nodes_per_uS, last, node, share)
+        locate(variance, table.nodes_per_uS, n_rows, node, share)
+    if table.has_read or table.has_frozen:
+        look_up(table.noise, node, share, absolute, relative, mean, sigma)
     if table.has_read:
         for j in range(n):
-            read = _at(curves, _READ_REL, node[j], share[j]) * g[j]
-            if table.has_read_abs:
-                read += _at(curves, _READ_ABS, node[j], share[j])
+            read = mean[j] + sigma[j] * g[j]
             variance[j] = read * read
     if table.has_frozen:
         for j in range(n):
-            frozen = _at(curves, _FROZEN_REL, node[j], share[j]) * g[j]
-            if table.has_frozen_abs:
-                frozen += _at(curves, _FROZEN_ABS, node[j], share[j])
-            g[j] += frozen * z_frozen[j]
+            g[j] += (absolute[j] + relative[j] * g[j]) * z_frozen[j]
     if effects.has_telegraph:
         switch_traps(effects, keys.telegraph[d], row, col, node, share, g, variance)
     if table.dead_uS > 0:
@@ -227,11 +242,11 @@ def _age_devices(target, table, effects, keys, d, row, col, z_program, z_nu, z_f
 
 
 @njit
-def _relative_weights(weights, w_max, u):
+def relative_weights(weights, w_max, u):
     """u = weights / w_max within +-1; 0 where w_max is 0."""
-    one = weights.dtype.type(1)
+    zero, one = weights.dtype.type(0), weights.dtype.type(1)
     for j in range(weights.shape[0]):
-        u[j] = min(max(weights[j] / w_max, -one), one) if w_max > 0 else weights.dtype.type(0)
+        u[j] = min(max(weights[j] / w_max, -one), one) + zero if w_max > 0 else zero  # + 0 takes the sign from -0
 
 
 @njit
@@ -251,7 +266,7 @@ def _set_targets(u, plane, d, g_min, span, target):
 
 
 @njit
-def _age_device(u, d, table, effects, plane, keys, row, col, scratch, normals, node, share):
+def _age_device(u, d, table, effects, plane, keys, row, col, scratch, normals, node, share, found):
     """Device d of a chunk of weights of output `col`, inputs from `row` on; (g, per-read variance) in uS.
 
     normals rows: program, nu, frozen noise of this device and of its neighbour, which are drawn together.
@@ -267,7 +282,9 @@ def _age_device(u, d, table, effects, plane, keys, row, col, scratch, normals, n
         key = keys.frozen[d // 2]
         fill_normals(key[0], key[1], u32(row), u32(col), normals[2, :n], normals[3, :n])
     z_frozen = normals[2 + d % 2, :n]
-    _age_devices(target, table, effects, keys, d, row, col, z_program, z_nu, z_frozen, g, variance, node[:n], share[:n])
+    _age_devices(
+        target, table, effects, keys, d, row, col, z_program, z_nu, z_frozen, g, variance, node[:n], share[:n], found
+    )
     return g, variance
 
 
@@ -287,16 +304,17 @@ def age_matrix(weights, w_max, table, effects, plane, keys, row, effective, vari
         scratch = np.empty((6, CHUNK), weights.dtype)
         normals = np.empty((4, CHUNK), np.float32)
         node, share = np.empty(CHUNK, np.uint32), np.empty(CHUNK, np.float32)
+        found = np.empty((4, CHUNK), np.float32)
         for start in range(0, weights.shape[1], CHUNK):
             stop = min(start + CHUNK, weights.shape[1])
             n = stop - start
             u, total, power = scratch[3, :n], scratch[4, :n], scratch[5, :n]
-            _relative_weights(weights[col, start:stop], w_max[col], u)
+            relative_weights(weights[col, start:stop], w_max[col], u)
             total[:] = dtype(0)
             power[:] = dtype(0)
             for d in range(n_devices):
                 g, spread = _age_device(
-                    u, d, table, effects, plane, keys, row + start, col, scratch, normals, node, share
+                    u, d, table, effects, plane, keys, row + start, col, scratch, normals, node, share, found
                 )
                 factor = dtype(plane.weight[d])
                 for j in range(n):
@@ -323,15 +341,16 @@ def age_conductances(weights, w_max, table, effects, plane, keys, row, first_col
         scratch = np.empty((4, CHUNK), weights.dtype)
         normals = np.empty((4, CHUNK), np.float32)
         node, share = np.empty(CHUNK, np.uint32), np.empty(CHUNK, np.float32)
+        found = np.empty((4, CHUNK), np.float32)
         for start in range(0, weights.shape[1], CHUNK):
             stop = min(start + CHUNK, weights.shape[1])
             u = scratch[3, : stop - start]
-            _relative_weights(weights[o, start:stop], w_max[o], u)
+            relative_weights(weights[o, start:stop], w_max[o], u)
             for d in range(plane.slope.shape[0]):
-                found, spread = _age_device(
-                    u, d, table, effects, plane, keys, row + start, first_col + o, scratch, normals, node, share
+                device, spread = _age_device(
+                    u, d, table, effects, plane, keys, row + start, first_col + o, scratch, normals, node, share, found
                 )
-                g[d, o, start:stop] = found
+                g[d, o, start:stop] = device
                 if table.has_read:
                     variance[d, o, start:stop] = spread
                 else:

@@ -123,3 +123,12 @@ def fill_normals(key0, key1, first0, counter1, z0, z1):
     for lane in range(z0.shape[0]):
         bits0, bits1 = threefry(key0, key1, u32(first0 + u32(lane)), counter1)
         z0[lane], z1[lane] = normal_pair(bits0, bits1)
+
+
+@njit(cache=True)
+def fill_signs(key, signs):
+    """signs[p, i] = +-1 with equal chances, a function of the key and of (i, p)."""
+    for p in range(signs.shape[0]):
+        for i in range(signs.shape[1]):
+            bits, _ = threefry(key[0], key[1], u32(i), u32(p))
+            signs[p, i] = f32(1.0) if bits & u32(1) else f32(-1.0)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import interpn
 
 from crossbar_sim.kernels.conductance import DeviceKeys
 from crossbar_sim.kernels.mvm import GROUP
 from crossbar_sim.mapping import Layout
 from device_models import DeviceCurves
+from device_models.base import SHIFT_Z
 
 Floats = NDArray[np.float64]
 Words = NDArray[np.uint32]
@@ -39,9 +41,17 @@ def normals(key: tuple[int, int], counter0: Words, counter1: Words) -> tuple[Flo
 
 
 def age_device(
-    target: Floats, curves: DeviceCurves, z_program: Floats, z_nu: Floats, z_frozen: Floats
+    target: Floats,
+    curves: DeviceCurves,
+    z_program: Floats,
+    z_nu: Floats,
+    z_frozen: Floats,
+    z_shift: Floats | None = None,
 ) -> tuple[Floats, Floats]:
-    """Conductance and per-read variance of devices with given targets [uS] and normals, from the curves."""
+    """Conductance and per-read variance of devices with given targets [uS] and normals, from the curves.
+
+    z_shift (K, ...) are the normals of the relaxation of each device, where it has one.
+    """
 
     def look_up(curve: Floats, g: Floats) -> Floats:
         return np.interp(g, curves.nodes_uS, curve)
@@ -55,6 +65,11 @@ def age_device(
     at = programmed if curves.noise_at_programmed else target
     nu = np.abs(look_up(curves.nu_mean, target) + look_up(curves.nu_sigma, target) * z_nu)
     drifted = programmed * np.exp(-nu * curves.log_time)
+    if curves.shift_uS is not None and curves.shift_path is not None and z_shift is not None:
+        z = np.clip(np.tensordot(curves.shift_path, z_shift, axes=1), -SHIFT_Z, SHIFT_Z)
+        n_g, n_z = curves.shift_uS.shape
+        nodes = np.linspace(0, curves.nodes_uS[-1], n_g), np.linspace(-SHIFT_Z, SHIFT_Z, n_z)
+        drifted = np.maximum(drifted + interpn(nodes, curves.shift_uS, np.stack([target, z], axis=-1)), 0)
     frozen = look_up(curves.frozen_abs_uS, at) + look_up(curves.frozen_rel, at) * drifted
     per_read = look_up(curves.read_abs_uS, at) + look_up(curves.read_rel, at) * drifted
     dead = target < curves.dead_uS
@@ -82,7 +97,9 @@ def age_matrix(
         for d, device in enumerate(plane.devices):
             frozen = normals(tuple(key.frozen[d // 2]), counter0, counter1)[d % 2]
             z = normals(tuple(key.program[d]), counter0, counter1)
-            g, spread = age_device(next(targets).astype(np.float64), curves, *z, frozen)
+            shift = np.concatenate([normals(tuple(own), counter0, counter1) for own in key.shift[d]])
+            paths = None if curves.shift_path is None else shift[: len(curves.shift_path)]
+            g, spread = age_device(next(targets).astype(np.float64), curves, *z, frozen, paths)
             effective += device.weight * g / span
             variance += device.weight**2 * spread / span**2
         planes.append((effective, variance))

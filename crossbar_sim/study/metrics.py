@@ -155,6 +155,20 @@ class MultipleChoice(AbstractMetric):
         return sum(hits) / len(hits)
 
 
+class RememberingTokenizer:
+    """A tokenizer that encodes each text once: a sweep scores the same ones in every cell."""
+
+    def __init__(self, tokenizer: Any):
+        self.tokenizer = tokenizer
+        self._encoded: dict[tuple[Any, ...], Any] = {}
+
+    def __call__(self, text: str, **options: Any) -> Any:
+        key = (text, *sorted(options.items()))
+        if key not in self._encoded:
+            self._encoded[key] = self.tokenizer(text, **options)
+        return self._encoded[key]
+
+
 class DigitalReference:
     """The digital model as a reference: its log-probabilities of each window, kept while they fit in memory."""
 

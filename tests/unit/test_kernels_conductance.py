@@ -17,9 +17,13 @@ from crossbar_sim.kernels.conductance import (
     plane_tables,
 )
 from crossbar_sim.kernels.effects import effect_tables
+from crossbar_sim.kernels.pairs import age_pairs, is_plain_pair, pair_table
+from crossbar_sim.kernels.shift import SHIFT_KEYS
 from crossbar_sim.mapping import layout_of
-from crossbar_sim.spec import BitSliceEncoding, LawProgramming, OffsetEncoding, PairEncoding
+from crossbar_sim.spec import BitSliceEncoding, LawProgramming, OffsetEncoding, PairEncoding, SingleShot
 from device_models import DeviceCurves, devices
+from device_models.effects import StuckFaults, TelegraphNoise, Temperature
+from device_models.effects.telegraph import AbsoluteAmplitude
 from device_models.ideal import Ideal
 from device_models.pcm_1m import Pcm1M
 from device_models.pcm_hermes import PcmHermes
@@ -118,6 +122,72 @@ def test_age_matrix_equals_the_reference_for_a_device_with_every_effect(dead_uS,
     _compare(curves, (0.0, 25.0), PAIR, np.float64)
 
 
+@pytest.mark.parametrize("n_paths", [1, 2, 5, 8])
+def test_a_device_that_relaxes_equals_the_reference(n_paths):
+    rng = np.random.default_rng(n_paths)
+    path = rng.normal(size=n_paths)
+    g, z = np.linspace(0, 25, 9)[:, None], np.linspace(-5, 5, 21)
+    curves = (
+        Pcm1M()
+        .curves(0.0, 1.0)
+        ._replace(shift_uS=np.sinh(z) * (1 + g * (25 - g)) / 100, shift_path=path / np.linalg.norm(path))
+    )
+    _compare(curves, (0.0, 25.0), PAIR, np.float64)
+
+
+PAIRS = {
+    name: LAYOUTS[name]
+    for name in ("one-sided pair", "two devices, equal", "three devices, msf", "significance 1 and 3")
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", PAIRS.values(), ids=PAIRS.keys())
+@pytest.mark.parametrize("device", DEVICES.values(), ids=DEVICES.keys())
+def test_plain_pairs_age_as_any_devices(device, layout, dtype):
+    weights, w_max = _weights(dtype)
+    weights[0, ::7] = -0.0
+    plane, keys = plane_tables(layout)[0], device_keys(3, "layer", layout)[0]
+    for t_s, t_obs_s in ((0.0, 0.0), (HOUR, 1.0), (HOUR, math.inf)):
+        table = device_table(device.curves(t_s, t_obs_s), device.g_min_uS, device.g_max_uS)
+        if table.noise_at_programmed or table.dead_uS:
+            assert not is_plain_pair(table, plane, NO_EFFECTS)
+            continue
+        assert is_plain_pair(table, plane, NO_EFFECTS)
+        expected, spread = _aged(weights, w_max, table, plane, keys)
+        found, variance = np.empty_like(weights), np.zeros_like(weights)
+        age_pairs(weights, w_max, *pair_table(table, plane, keys), FIRST_ROW, found, variance)
+        if len(plane.slope) == 2:
+            np.testing.assert_array_equal(found, expected)
+            np.testing.assert_array_equal(variance, spread)
+        else:  # the sum over more than two devices is taken in another order
+            np.testing.assert_allclose(found, expected, rtol=0, atol=10 * np.finfo(dtype).eps)
+            np.testing.assert_allclose(variance, spread, rtol=10 * np.finfo(dtype).eps)
+
+
+def test_what_is_no_plain_pair_takes_the_general_way():
+    table = device_table(Pcm1M().curves(HOUR, 1.0), 0.0, 25.0)
+    for name, layout in LAYOUTS.items():
+        for plane in plane_tables(layout):
+            assert is_plain_pair(table, plane, NO_EFFECTS) == (name in PAIRS)
+    acting = [
+        effect_tables(Pcm1M(faults=StuckFaults(p_set=0.1)), LawProgramming(), HOUR, 1.0),
+        effect_tables(Pcm1M(temperature=Temperature(t_read_K=330.0)), LawProgramming(), HOUR, 1.0),
+        effect_tables(
+            Pcm1M(
+                telegraph=TelegraphNoise(amplitude=AbsoluteAmplitude(amplitude_uS=0.5), tau_min_s=1.0, tau_max_s=9.0)
+            ),
+            LawProgramming(),
+            HOUR,
+            1.0,
+        ),
+        effect_tables(Pcm1M(), SingleShot(sigma_write=0.1), HOUR, 1.0),
+    ]
+    assert not any(is_plain_pair(table, PLANE, effects) for effects in acting)
+    shifted = Pcm1M().curves(HOUR, 1.0)._replace(shift_uS=np.ones((2, 2)), shift_path=np.ones(1))
+    assert not is_plain_pair(device_table(shifted, 0.0, 25.0), PLANE, NO_EFFECTS)
+
+
 def _devices(weights, w_max, table, layout, row=0, first_col=0):
     """Conductances of all devices of all planes, and their variances."""
     found = []
@@ -208,4 +278,4 @@ def test_every_device_of_every_layer_and_seed_has_keys_of_its_own(layout):
     keys = [device_keys(seed, layer, layout) for seed, layer in ((0, "a"), (1, "a"), (0, "b"))]
     words = [tuple(word) for planes in keys for plane in planes for part in plane for word in part.reshape(-1, 2)]
     pairs = sum(-(-len(plane.devices) // 2) for plane in layout.planes)
-    assert len(words) == len(set(words)) == 3 * (6 * layout.n_devices + pairs)
+    assert len(words) == len(set(words)) == 3 * ((6 + SHIFT_KEYS) * layout.n_devices + pairs)

@@ -119,3 +119,13 @@ def test_a_key_depends_on_every_part_and_their_order():
 
 def test_a_key_is_the_same_on_every_machine():
     assert [int(word) for word in random_key(0, "lm_head", "program", 0)] == [0x13788F59, 0x9B59FD80]
+
+
+def test_signs_are_fair_and_each_key_has_its_own():
+    signs = np.empty((2, 64, 512), np.float32)
+    for own, name in zip(signs, "ab", strict=True):
+        random.fill_signs(np.array(random_key(0, name), u32), own)
+    assert set(np.unique(signs)) == {-1.0, 1.0}
+    n = signs[0].size
+    for products in (signs[0], signs[0] * signs[1], signs[0, 1:] * signs[0, :-1], signs[0, :, 1:] * signs[0, :, :-1]):
+        assert abs(products.mean()) < 4 / np.sqrt(n)  # four standard errors

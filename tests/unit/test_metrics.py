@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import crossbar_sim as cs
-from crossbar_sim.study.metrics import DigitalReference, token_windows
+from crossbar_sim.study.metrics import DigitalReference, RememberingTokenizer, token_windows
 
 LETTERS = "abcdefgh é"
 
@@ -111,6 +111,19 @@ def test_reference_is_right_where_it_cannot_keep_anything(monkeypatch):
     for _ in range(2):
         assert cs.evaluate(Bigram(), chosen, tokenizer, reference) == kept
     assert other.n_calls == 8
+
+
+def test_a_remembered_text_is_encoded_once_for_each_way_to_encode_it():
+    calls = []
+
+    def encode(text, **options):
+        calls.append((text, options))
+        return {"input_ids": [len(text), len(options)]}
+
+    remembering = RememberingTokenizer(encode)
+    for text, options in (("ab", {}), ("abc", {}), ("ab", {"special": True})) * 2:
+        assert remembering(text, **options) == encode(text, **options)
+    assert len(calls) == 6 + 3
 
 
 def test_windows():
