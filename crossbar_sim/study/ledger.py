@@ -17,9 +17,10 @@ _TABLE, _MANIFEST = "results.csv", "sweep.json"
 
 
 class Row(NamedTuple):
-    """One measured number; `digital` is the same metric of the digital model."""
+    """One measured number; `digital` is the same metric of the digital model, `device` numbers those of a Scenario."""
 
     chip: str
+    device: int
     seed: int
     time_s: float
     metric: str
@@ -98,8 +99,8 @@ class Ledger:
         for number, fields in enumerate(csv.reader(io.StringIO(text)), start=1):
             try:
                 if number > 1:
-                    chip, seed, time_s, metric, value, digital = fields
-                    rows.append(Row(chip, int(seed), float(time_s), metric, float(value), float(digital)))
+                    chip, device, seed, time_s, metric, value, digital = fields
+                    rows.append(Row(chip, int(device), int(seed), float(time_s), metric, float(value), float(digital)))
                 elif tuple(fields) != Row._fields:
                     raise ValueError
             except ValueError:

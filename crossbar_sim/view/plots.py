@@ -24,10 +24,14 @@ _LOGARITHMIC_ABOVE = 8.0  # times the smallest value, for values that leave [0, 
 def plot_sweep(frame: pd.DataFrame, path: str | Path) -> Path:
     """Every metric of a sweep table against time after programming (log axis).
 
-    Lines are means over seeds, bands reach from the lowest to the highest seed, the dashed line is the digital model.
+    Lines are means over seeds and devices, the dashed line is the digital model. Filled bands reach from the lowest to
+    the highest seed (chip to chip), each a mean over devices; hatched ones, where a chip has several devices, from the
+    lowest to the highest device (uncertainty of the fit), each a mean over seeds.
     """
     if frame.empty:
         raise UsageError("plot: the table has no rows")
+    if "device" not in frame:
+        frame = frame.assign(device=0)
     metrics = list(dict.fromkeys(frame["metric"]))
     figure = Figure(figsize=(5.2 * len(metrics), 4.2), layout="constrained")
     FigureCanvasAgg(figure)
@@ -47,10 +51,22 @@ def _plot_metric(axes: Axes, rows: pd.DataFrame) -> None:
     times = sorted(set(rows["time_s"]))
     first_positive = min((t for t in times if t > 0), default=1.0)
     for chip, own in rows.groupby("chip", sort=False):
-        stats = own.groupby("time_s")["value"].agg(["mean", "min", "max"])
-        at = [t or first_positive / 10 for t in stats.index]  # zero has no place on a log axis: one decade earlier
-        (line,) = axes.plot(at, stats["mean"], marker="o", markersize=4, label=str(chip))
-        axes.fill_between(at, stats["min"], stats["max"], color=line.get_color(), alpha=0.2, linewidth=0)
+        seeds, devices = (own.groupby(["time_s", by])["value"].mean().unstack() for by in ("seed", "device"))
+        at = [t or first_positive / 10 for t in seeds.index]  # zero has no place on a log axis: one decade earlier
+        (line,) = axes.plot(at, own.groupby("time_s")["value"].mean(), marker="o", markersize=4, label=str(chip))
+        color = line.get_color()
+        axes.fill_between(at, seeds.min(axis=1), seeds.max(axis=1), color=color, alpha=0.2, linewidth=0)
+        if devices.shape[1] > 1:
+            axes.fill_between(
+                at,
+                devices.min(axis=1),
+                devices.max(axis=1),
+                facecolor="none",
+                edgecolor=color,
+                hatch="///",
+                linewidth=0.5,
+                label=f"{chip}: uncertainty of the fit",
+            )
     digital = float(rows["digital"].iloc[0])
     axes.axhline(digital, color="black", linestyle="--", linewidth=1, label="digital")
     axes.set_xscale("log")

@@ -56,6 +56,25 @@ def test_axes_lines_and_bands(drawn, tmp_path):
     assert legend == ["one", "other", "digital"]
 
 
+def test_bands_over_chips_and_over_devices_are_apart(drawn, tmp_path):
+    rows = [
+        ("fitted", device, seed, t, "perplexity", 10.0 + 5 * device + seed, 9.0)
+        for device in (0, 1, 2)
+        for seed in (0, 1)
+        for t in TIMES
+    ]
+    columns = ["chip", "device", "seed", "time_s", "metric", "value", "digital"]
+    plot_sweep(pd.DataFrame(rows, columns=columns), tmp_path / "plot.png")
+    axes = drawn[0].axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), 15.5)
+    seeds, devices = (band.get_paths()[0].vertices[:, 1] for band in axes.collections)
+    assert (seeds.min(), seeds.max()) == (15.0, 16.0)  # means over devices
+    assert (devices.min(), devices.max()) == (10.5, 20.5)  # means over seeds
+    assert axes.collections[1].get_hatch() == "///"
+    legend = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert legend == ["fitted", "fitted: uncertainty of the fit", "digital"]
+
+
 def test_large_values_get_a_log_axis_but_shares_do_not(drawn, tmp_path):
     wide = table(chips=["one"], metrics=["perplexity"])
     wide.loc[0, "value"] = 1e4

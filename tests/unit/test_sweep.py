@@ -22,7 +22,7 @@ from crossbar_sim.study.ledger import Ledger, Row
 
 PCM = cs.ChipSpec.preset("pcm_1m")
 HERMES = cs.ChipSpec.preset("hermes_2d")
-COLUMNS = ["chip", "seed", "time_s", "metric", "value", "digital"]
+COLUMNS = ["chip", "device", "seed", "time_s", "metric", "value", "digital"]
 
 
 class Tiny(nn.Module):
@@ -219,7 +219,7 @@ class TestOnDisk:
     @pytest.mark.parametrize("room", [3, 40, 58])
     def test_file_that_takes_only_part_of_a_row(self, tmp_path, room):
         """A real refusal of the system: the file may not grow beyond a limit that lies within a row."""
-        rows = [Row("chip", 0, 1.0, "perplexity", 12.345678901234567, 10.0), Row("chip", 0, 1.0, "kl", 0.5, 0.0)]
+        rows = [Row("chip", 0, 0, 1.0, "perplexity", 12.345678901234567, 10.0), Row("chip", 0, 0, 1.0, "kl", 0.5, 0.0)]
         ledger = Ledger(tmp_path, {})
         ledger.append(rows)
         before = ledger.table.read_bytes()
@@ -237,7 +237,7 @@ class TestOnDisk:
 
     def test_numbers_keep_every_bit(self, tmp_path):
         values = (0.1 + 0.2, 1e-300, 123456789.123456789, float("inf"))
-        rows = [Row('a "chip", named', 2**40, t, "m", v, -v) for t, v in enumerate(values)]
+        rows = [Row('a "chip", named', 3, 2**40, t, "m", v, -v) for t, v in enumerate(values)]
         Ledger(tmp_path, {}).append(rows)
         assert Ledger(tmp_path, {}).rows == rows
 
@@ -304,10 +304,10 @@ class TestRefusals:
             ("results.csv", b"a,b\n", "results.csv, line 1: is not a row of a sweep: ['a', 'b']"),
             (
                 "results.csv",
-                b"chip,seed,time_s,metric,value,digital\npcm_1m,x,1.0,m,2.0,3.0\n",
-                "results.csv, line 2: is not a row of a sweep: ['pcm_1m', 'x', '1.0', 'm', '2.0', '3.0']",
+                b"chip,device,seed,time_s,metric,value,digital\npcm_1m,0,x,1.0,m,2.0,3.0\n",
+                "results.csv, line 2: is not a row of a sweep: ['pcm_1m', '0', 'x', '1.0', 'm', '2.0', '3.0']",
             ),
-            ("results.csv", b"chip,seed,time_s,metric,value,digital\n\xff\xfe\n", "results.csv"),
+            ("results.csv", b"chip,device,seed,time_s,metric,value,digital\n\xff\xfe\n", "results.csv"),
         ],
     )
     def test_damaged_folder(self, tmp_path, name, content, text):
@@ -390,6 +390,50 @@ class TestSeedsOfAScenario:
     def test_refused(self, seeds, text):
         with pytest.raises(cs.UsageError) as error:
             run(chip=[cs.Scenario("one", PCM, seeds=seeds)])
+        assert str(error.value) == text
+
+
+class TestDevices:
+    """Several devices in place of the chip's: the uncertainty of a fit beside that of chips."""
+
+    DEVICES = tuple(PCM.device.evolve(program_scale=scale) for scale in (0.5, 1.0, 4.0))
+    FITTED = cs.Scenario("fitted", PCM, devices=DEVICES)
+
+    def test_each_device_is_a_chip_of_its_own(self):
+        frame = run(chip=[self.FITTED]).frame
+        assert len(frame) == 3 * 2 * 2 * 2
+        assert [str(kind) for kind in frame.dtypes[["device", "seed"]]] == ["int64", "int64"]
+        for index, device in enumerate(self.DEVICES):
+            own = frame[frame["device"] == index].drop(columns="device").reset_index(drop=True)
+            alone = run(chip=[cs.Scenario("fitted", PCM.evolve(device=device))]).frame
+            assert set(alone["device"]) == {0}
+            assert same(own, alone.drop(columns="device"))
+
+    def test_goes_on_with_further_devices(self, tmp_path, monkeypatch):
+        run(tmp_path, chip=[cs.Scenario("fitted", PCM, devices=self.DEVICES[:2])])
+        calls = count_evaluations(monkeypatch)
+        more = run(tmp_path, chip=[self.FITTED]).frame
+        assert len(calls) == 1 + 4  # the digital model, and two seeds and times of the third device
+        assert same(more, run(chip=[self.FITTED]).frame)
+        with pytest.raises(cs.StoreError, match="holds a sweep with another chip 'fitted', device 0"):
+            run(tmp_path, chip=[cs.Scenario("fitted", PCM, devices=self.DEVICES[1:])])
+
+    def test_table_tells_chips_and_fit_apart(self):
+        result = run(chip=[self.FITTED], times=["1s"], metrics=METRICS[:1])
+        values = result.frame.pivot(index="seed", columns="device", values="value").to_numpy()
+        chips, fit = values.var(axis=0, ddof=1).mean() ** 0.5, values.mean(axis=0).std(ddof=1)
+        assert result.table().iloc[0]["1s"] == f"{values.mean():.4g} ± {chips:.2g} ± {fit:.2g} (fit)"
+
+    @pytest.mark.parametrize(
+        ("devices", "text"),
+        [
+            ([], "chip 'one': devices: give at least one, or none at all"),
+            (["pcm_1m"], "chip 'one': devices: 'pcm_1m' must be a device"),
+        ],
+    )
+    def test_refused(self, devices, text):
+        with pytest.raises(cs.UsageError) as error:
+            run(chip=[cs.Scenario("one", PCM, devices=devices)])
         assert str(error.value) == text
 
 
