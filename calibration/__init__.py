@@ -45,6 +45,7 @@ _LAZY = {
     "StuckFit": "calibration.stuck",
     "TelegraphFit": "calibration.telegraph",
     "WriteVerifyFit": "calibration.write_verify",
+    "WriteVerifyTable": "calibration.write_table",
     "fit_converter": "calibration.converters",
     "fit_device": "calibration.device",
     "fit_drift": "calibration.drift",

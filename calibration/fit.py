@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -178,30 +178,38 @@ class Fit(ABC):
         return load_fit(cls, Fit, path)
 
 
+def shared_grid(fits: Sequence[Fit], g_max_uS: float | None) -> NDArray[np.float64]:
+    """Conductances of a device's table: the window that all fits share, closer together at small conductances.
+
+    Raises UsageError where there is none, or g_max_uS is not within it.
+    """
+    windows = [fit.window_uS for fit in fits if fit.window_uS is not None]
+    low = max((w[0] for w in windows), default=0.0)
+    top = min((w[1] for w in windows), default=g_max_uS)
+    if top is None:
+        raise UsageError(f"g_max_uS: {fits[0].quantity} has no conductances, so the top of the window must be given")
+    high = top if g_max_uS is None else g_max_uS
+    if not low < high:
+        raise UsageError(f"g_max_uS = {high:g}: must be above {low:g} uS, the lowest conductance that all fits share")
+    if high > top * (1 + 1e-9):
+        raise UsageError(f"g_max_uS = {high:g}: must be at most {top:g} uS, as measured; no law is extrapolated")
+    g = low + (high - low) * np.linspace(0.0, 1.0, TABLE_POINTS) ** 2
+    g[-1] = high
+    return g
+
+
 def build_device(
-    fits: list[Fit],
-    values: list[NDArray[np.float64]] | None = None,
+    fits: Sequence[Fit],
+    values: Sequence[NDArray[np.float64]] | None = None,
     *,
     g_max_uS: float | None = None,
     others: Mapping[str, Any] | None = None,
 ) -> Tabulated:
-    """One device from the parts of several fits and, below them, `others` that were not fitted.
+    """One device from the parts of several fits and, where these say nothing, `others`, over the grid they share.
 
-    The window is the part that all fits with a conductance share, from its lowest to its highest conductance.
-    Raises UsageError where there is none, or two fits determine the same part.
+    values: parameters of each fit; none: the estimates. Raises UsageError where two fits determine the same part.
     """
-    windows = [fit.window_uS for fit in fits if fit.window_uS is not None]
-    low = max((w[0] for w in windows), default=0.0)
-    high = g_max_uS if g_max_uS is not None else min((w[1] for w in windows), default=None)
-    if high is None:
-        raise UsageError(f"g_max_uS: {fits[0].quantity} has no conductances, so the top of the window must be given")
-    if not low < high:
-        raise UsageError(f"g_max_uS = {high:g}: must be above {low:g} uS, the lowest conductance that all fits share")
-    if any(high > w[1] * (1 + 1e-9) for w in windows):
-        top = min(w[1] for w in windows)
-        raise UsageError(f"g_max_uS = {high:g}: must be at most {top:g} uS, as measured; no law is extrapolated")
-    g = low + (high - low) * np.linspace(0.0, 1.0, TABLE_POINTS) ** 2
-    g[-1] = high
+    g = shared_grid(fits, g_max_uS)
     at = [None] * len(fits) if values is None else values
     parts: dict[str, Any] = {}
     for fit, row in zip(fits, at, strict=True):
@@ -211,15 +219,15 @@ def build_device(
             parts[name] = part
     none = ((0.0,) * len(g),)
     plain = {"programming": {"bias_uS": none, "sigma_uS": none}}
-    first = fits[0].provenance
+    made = fits[0].provenance
     record = FitRecord(
-        laws=tuple(fit.record(row) for fit, row in zip(fits, at, strict=True)), date=first.date, version=first.version
+        laws=tuple(fit.record(row) for fit, row in zip(fits, at, strict=True)), date=made.date, version=made.version
     )
-    fields = {**plain, **(others or {}), **parts}
-    return Tabulated(g_uS=tuple(map(float, g)), g_min_uS=low, g_max_uS=high, fit_record=record, **fields)
+    window = {"g_uS": tuple(map(float, g)), "g_min_uS": float(g[0]), "g_max_uS": float(g[-1])}
+    return Tabulated(**{**plain, **(others or {}), **parts}, **window, fit_record=record)
 
 
-def chosen_draws(n_draws: int, n: int, seed: int) -> NDArray[np.int64]:
+def chosen_draws(n_draws: int, n: int, seed: int | Sequence[int]) -> NDArray[np.int64]:
     """`n` different rows of `n_draws`; UsageError where there are not as many."""
     if not 1 <= n <= n_draws:
         raise UsageError(f"n = {n}: must be from 1 to {n_draws}, the draws of the fit")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,15 +24,22 @@ def plot_fit(fit: Fit, path: str | Path | None = None) -> Figure:
 
     Written to `path` where given. UsageError for a fit without a picture.
     """
-    if fit.picture is None:
-        raise UsageError(f"{fit.quantity}: this fit has nothing to draw")
-    figure = Figure(figsize=(13, 4), layout="constrained")
+    return plot_fits([fit], path)
+
+
+def plot_fits(fits: Sequence[Fit], path: str | Path | None = None) -> Figure:
+    """The pictures of several fits, a row for each."""
+    if not fits:
+        raise UsageError("plot: none of these fits has a picture")
+    figure = Figure(figsize=(13, 4 * len(fits)), layout="constrained")
     FigureCanvasAgg(figure)
-    data, residuals, quantiles = figure.subplots(1, 3)
-    _plot_data(data, fit.picture)
-    data.set_title(f"{fit.quantity}: {fit.model}", fontsize=10)
-    _plot_residuals(residuals, fit.picture)
-    _plot_quantiles(quantiles, fit.picture)
+    for fit, (data, residuals, quantiles) in zip(fits, figure.subplots(len(fits), 3, squeeze=False), strict=True):
+        if fit.picture is None:
+            raise UsageError(f"{fit.quantity}: this fit has nothing to draw")
+        _plot_data(data, fit.picture)
+        data.set_title(f"{fit.quantity}: {fit.model}", fontsize=10)
+        _plot_residuals(residuals, fit.picture)
+        _plot_quantiles(quantiles, fit.picture)
     if path is not None:
         try:
             figure.savefig(Path(path), dpi=150)
