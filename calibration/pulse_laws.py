@@ -1,0 +1,131 @@
+"""Laws of the conductance step of a pulse over the state, in units of the measured window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.pulse_filter import NODES, series_likelihood
+
+Floats = NDArray[np.float64]
+
+_X = np.linspace(0.0, 1.0, NODES)
+_LOG_SD = (float(np.log(1e-6)), float(np.log(2.0)))
+_FORMS = {"constant": 1, "soft bounds": 2, "exponential": 2, "quadratic": 3, "tabulated": 6}
+
+
+class Series(NamedTuple):
+    """Unbroken series of one direction, padded: y and pulses (n, m), y in units of the window; lengths, ramp (n,)."""
+
+    y: Floats
+    pulses: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    ramp: NDArray[np.int64]
+
+    def only(self, keep: NDArray[np.bool_]) -> Series:
+        return self._replace(**{name: column[keep] for name, column in self._asdict().items()})
+
+    @property
+    def inside(self) -> NDArray[np.bool_]:
+        """(n, m): values that follow another one."""
+        place = np.arange(self.y.shape[1])
+        return (place > 0) & (place < self.lengths[:, None])
+
+    @classmethod
+    def of(cls, y: Floats, pulses: NDArray[np.int64], ramp: NDArray[np.int64], series: NDArray[np.int64]) -> Series:
+        """From values in the order of their series and pulses; `series` numbers those from 0."""
+        counts = np.bincount(series)
+        at = (series, np.arange(len(series)) - np.repeat(np.cumsum(counts) - counts, counts))
+        shape = (len(counts), int(counts.max()))
+        padded, numbers = np.zeros(shape), np.zeros(shape, np.int64)
+        padded[at], numbers[at] = y, pulses
+        return cls(padded, numbers, counts.astype(np.int64), ramp[np.cumsum(counts) - counts])
+
+
+class Filtered(NamedTuple):
+    """Log likelihood of each value given those before it [nat], prediction errors and their variances (n, m)."""
+
+    likelihood: Floats
+    errors: Floats
+    variances: Floats
+
+
+@dataclass(frozen=True)
+class StepLaw:
+    """Mean step f(x) and its spread s(x) of one pulse at state x (0 to 1 over the window).
+
+    form       constant: f = a; soft bounds: linear from f(0) to f(1), so it vanishes at a bound that the state nears;
+               exponential: f = f(0) exp(ln(f(1) / f(0)) x); quadratic: through f(0), f(1/2), f(1); tabulated: linear
+               between six values
+    relative   whether the spread is a part of |f| instead of one number
+    """
+
+    form: str
+    relative: bool
+
+    @classmethod
+    def named(cls, name: str) -> StepLaw:
+        form, _, spread = name.partition(", ")
+        return cls(form, spread == "relative spread")
+
+    @property
+    def name(self) -> str:
+        return f"{self.form}, {'relative' if self.relative else 'constant'} spread"
+
+    @property
+    def knots(self) -> Floats:
+        return np.linspace(0.0, 1.0, _FORMS[self.form]) if self.form != "constant" else np.array([0.5])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        places = [f"step_at_{x:.2g}" for x in self.knots] if self.form != "constant" else ["step"]
+        return (*places, "spread_relative" if self.relative else "spread", "read_noise")
+
+    @property
+    def bounds(self) -> list[tuple[float, float]]:
+        return [(-np.inf, np.inf)] * (len(self.names) - 2) + [_LOG_SD, _LOG_SD]
+
+    def start(self, series: Series, unit: float) -> Floats:
+        """A constant step, and its noise shared between spread and reads; steps are in `unit`, the mean |step|."""
+        steps, number = np.diff(series.y, axis=1), np.diff(series.pulses, axis=1)
+        inside = series.inside[:, 1:]
+        mean = steps[inside].sum() / number[inside].sum()
+        noise = np.std(steps[inside] - mean * number[inside]) / np.sqrt(2)
+        places = np.full(len(self.knots), mean / unit)
+        log_noise = float(np.clip(np.log(max(noise, 1e-6)), -12.0, 0.5))
+        spread = log_noise - np.log(max(abs(mean), 1e-6)) if self.relative else log_noise
+        return np.array([*places, np.clip(spread, *_LOG_SD), log_noise])
+
+    def step(self, theta: Floats, x: Floats, unit: float) -> Floats:
+        """Mean step at states x, in units of the window."""
+        own = theta[: len(self.knots)] * unit
+        if self.form == "exponential":
+            if own[0] * own[1] <= 0:  # no exponential has a zero: take the line, whose likelihood is as bad
+                return own[0] + (own[1] - own[0]) * x
+            return np.asarray(own[0] * (own[1] / own[0]) ** x)
+        if self.form == "quadratic":
+            return np.asarray(
+                own[0] * (1 - x) * (1 - 2 * x) + 4 * own[1] * x * (1 - x) + own[2] * x * (2 * x - 1), float
+            )
+        return np.asarray(np.interp(x, self.knots, own))
+
+    def spread(self, theta: Floats, x: Floats, unit: float) -> Floats:
+        """S.d. of a step at states x, in units of the window."""
+        sd = np.exp(theta[-2])
+        return sd * np.abs(self.step(theta, x, unit)) if self.relative else np.full_like(x, sd)
+
+    def filtered(self, theta: Floats, series: Series, unit: float) -> Filtered:
+        out = Filtered(np.zeros_like(series.y), np.zeros_like(series.y), np.ones_like(series.y))
+        series_likelihood(
+            series.y, series.pulses, series.lengths, self.step(theta, _X, unit), self.spread(theta, _X, unit),
+            float(np.exp(theta[-1])), *out,
+        )  # fmt: skip
+        return out
+
+
+def candidates() -> list[StepLaw]:
+    """The laws to rank."""
+    return [*(StepLaw(form, False) for form in _FORMS), StepLaw("soft bounds", True), StepLaw("tabulated", True)]

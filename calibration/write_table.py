@@ -1,0 +1,69 @@
+"""Table of writes with verification: into which window, with how many attempts, and whether they succeeded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.abstract_table import AbstractTable
+from calibration.measurements import Columns, Floats, Negative, SourceFile
+from device_models.errors import UsageError
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class WriteVerifyTable(AbstractTable):
+    """One row for each write: g_low_uS, g_high_uS, max_attempts, accepted, [attempts], [g_after_uS], [cell].
+
+    g_low_uS, g_high_uS   the window that is accepted; target_r_lo_ohm and target_r_hi_ohm are converted
+    max_attempts          attempts after which the write is given up
+    accepted              1 where a read found the conductance in the window, else 0
+    attempts              attempts that were used, up to max_attempts; without it only success counts
+    g_after_uS            conductance at the last verifying read
+    cell                  without cells every write is a cell of its own
+    """
+
+    g_low_uS: Floats
+    g_high_uS: Floats
+    max_attempts: NDArray[np.int64]
+    accepted: NDArray[np.bool_]
+    cell: NDArray
+    attempts: NDArray[np.int64] | None = None
+    g_after_uS: Floats | None = None
+
+    @classmethod
+    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Negative) -> Self:
+        if columns.has("target_r_lo_ohm") and not columns.has("g_low_uS"):
+            low, high = (1e6 / columns.numbers(f"target_r_{end}_ohm", low=1e-3) for end in ("hi", "lo"))
+        else:
+            low, high = columns.numbers("g_low_uS", low=0.0), columns.numbers("g_high_uS", low=0.0)
+        limit, accepted = columns.numbers("max_attempts"), columns.numbers("accepted")
+        used = columns.numbers("attempts", low=1.0) if columns.has("attempts") else None
+        after = columns.numbers("g_after_uS", low=0.0, negative=negative) if columns.has("g_after_uS") else None
+        cell = columns.words("cell") if columns.has("cell") else np.arange(len(low))
+        left_out, keep = columns.counts(), columns.keep
+        checks: list[tuple[str, Floats, Callable[[Floats], NDArray[np.bool_]], str]] = [
+            ("max_attempts", limit, lambda v: (v >= 1) & (v == np.round(v)), "must be a whole number from 1"),
+            ("accepted", accepted, lambda v: (v == 0) | (v == 1), "must be 0 or 1"),
+            ("g_high_uS - g_low_uS", high - low, lambda v: v > 0, "must be above 0 uS"),
+        ]
+        if used is not None:
+            checks.append(("max_attempts - attempts", limit - used, lambda v: v >= 0, "must be at least 0"))
+        for name, values, rule, text in checks:
+            bad = values[keep][~rule(values[keep])]
+            if len(bad):
+                raise UsageError(f"{columns.where}: {name} = {bad[0]:g}: {text} ({len(bad)} of {keep.sum()} rows)")
+        return cls(
+            g_low_uS=low[keep],
+            g_high_uS=high[keep],
+            max_attempts=limit[keep].astype(np.int64),
+            accepted=accepted[keep] == 1,
+            cell=cell[keep],
+            attempts=None if used is None else used[keep].astype(np.int64),
+            g_after_uS=None if after is None else after[keep],
+            source=source,
+            left_out=left_out,
+        )
