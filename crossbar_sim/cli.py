@@ -1,4 +1,4 @@
-"""The command line: crossbar-sim demo | sweep | info | presets | explain."""
+"""The command line: crossbar-sim demo | sweep | info | presets | explain | calibrate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
+from crossbar_sim.cli_calibrate import calibrate
 from crossbar_sim.spec import ChipSpec
+from crossbar_sim.spec.device_file import device_from_yaml
 from crossbar_sim.spec.yaml_text import read_yaml
 from device_models.errors import CrossbarError, UsageError
 
@@ -25,6 +27,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.command()(calibrate)
 
 Model = Annotated[str, typer.Option(help='Hugging Face id, local folder, GGUF file, or "smollm2" (packaged)')]
 ChipName = Annotated[str, typer.Option(help="Preset name or YAML file of a chip")]
@@ -74,6 +78,7 @@ def sweep(
     calibration_text: Annotated[Path | None, typer.Option(help="Text for calibrated input ranges")] = None,
     rule: RuleList = None,
     change: Changes = None,
+    device: Annotated[Path | None, typer.Option(help="YAML file of a device in place of each chip's own")] = None,
     backend: Annotated[str, typer.Option(help="auto, numba or torch")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder for table and picture; continues what is there")] = (None),
 ) -> None:
@@ -84,6 +89,9 @@ def sweep(
     from crossbar_sim.study.texts import default_text, read_text
 
     chips = [_chip(name, change) for name in chip]
+    if device is not None:
+        fitted = device_from_yaml(device)
+        chips = [spec.evolve(device=fitted) for spec in chips]
     rules = _rules(rule)
     scored = read_text(text) if text else default_text()
     metrics: list[AbstractMetric] = [

@@ -237,7 +237,7 @@ def test_help_names_every_command():
         [sys.executable, "-c", "from crossbar_sim.cli import main; main()", "--help"], capture_output=True, text=True
     )
     assert done.returncode == 0
-    for command in ("demo", "sweep", "info", "presets", "explain"):
+    for command in ("demo", "sweep", "info", "presets", "explain", "calibrate"):
         assert command in done.stdout
 
 
