@@ -28,17 +28,35 @@ def maximise_with_kinks(
     """
     values = estimate(per_unit, start, bounds)
     lows, highs = np.array(bounds, float).T
-    edge = 1e-6 * np.maximum(1.0, np.abs(values))
-    at_bound = (values - lows < edge) | (highs - values < edge)
+    at_bound = _at_bound(values, lows, highs)
     steps = np.diag(np.where(at_bound, 0.0, STEP))
     scores = np.stack([(per_unit(values + h) - per_unit(values - h)) / (2 * STEP) for h in steps], axis=1)
-    information = scores.T @ scores
+    return from_information(values, scores.T @ scores, bounds)
+
+
+def from_information(
+    values: Floats, information: Floats, bounds: list[tuple[float, float]], scatter: Floats | None = None
+) -> Maximum:
+    """Intervals from the information I (p, p) on the parameters.
+
+    Equation   covariance I^-1, or I^-1 J I^-1 with the scatter J of the scores of independent clusters
+    """
+    lows, highs = np.array(bounds, float).T
+    at_bound = _at_bound(values, lows, highs)
+    information = np.where(np.outer(~at_bound, ~at_bound), information, 0.0)
     scale = np.sqrt(np.diag(information).clip(1e-12))
     eigenvalues, vectors = np.linalg.eigh(information / np.outer(scale, scale))
     good = eigenvalues > FLAT
     parts = vectors[:, good] / np.sqrt(eigenvalues[good])
     covariance = parts @ parts.T / np.outer(scale, scale)
+    if scatter is not None:
+        covariance = covariance @ scatter @ covariance
     unidentified = ~at_bound & (np.sum(vectors[:, ~good] ** 2, axis=1) > 0.05)
     low, high = np.array([normal_interval(v, s) for v, s in zip(values, np.sqrt(np.diag(covariance)), strict=True)]).T
     low, high = np.where(at_bound, lows, low), np.where(at_bound, highs, high)
-    return Maximum(values, covariance, np.minimum(low, values), np.maximum(high, values), at_bound, unidentified)
+    return Maximum(values, covariance, np.clip(low, lows, values), np.clip(high, values, highs), at_bound, unidentified)
+
+
+def _at_bound(values: Floats, lows: Floats, highs: Floats) -> NDArray[np.bool_]:
+    edge = 1e-6 * np.maximum(1.0, np.abs(values))
+    return (values - lows < edge) | (highs - values < edge)
