@@ -1,0 +1,113 @@
+"""Telegraph fits: levels and dwells come back, intervals cover them, noise without states has none."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from calibration.circuit_tables import ReadTrace
+from calibration.hidden_states import log_likelihood
+from calibration.telegraph import TelegraphFit, fit_telegraph
+from crossbar_sim.spec import ChipSpec
+from device_models.errors import UsageError
+
+FS_HZ = 400.0
+LOW_S, HIGH_S, AMPLITUDE_US = 0.05, 0.1, 2.0
+UP, DOWN = 1 / (LOW_S * FS_HZ), 1 / (HIGH_S * FS_HZ)
+
+
+def telegraph(rng, cells, samples, amplitude=AMPLITUDE_US, sigma=0.5):
+    """Chains that are stationary, about 50 uS, in white noise."""
+    chance = rng.random((cells, samples))
+    state = np.empty((cells, samples), bool)
+    state[:, 0] = chance[:, 0] < UP / (UP + DOWN)
+    for i in range(1, samples):
+        state[:, i] = np.where(state[:, i - 1], chance[:, i] >= DOWN, chance[:, i] < UP)
+    return 50 + amplitude * state + sigma * rng.standard_normal((cells, samples))
+
+
+def trace(g):
+    return ReadTrace(g_uS=np.atleast_2d(g), fs_Hz=FS_HZ, level=np.arange(len(np.atleast_2d(g))))
+
+
+def test_likelihood_equals_the_sum_over_all_paths():
+    x, (low, high, sigma, up, down) = np.array([0.1, 0.9, 1.2, -0.3]), (0.0, 1.0, 0.4, 0.2, 0.35)
+    total = 0.0
+    for path in itertools.product((0, 1), repeat=len(x)):
+        chance = (up if path[0] else down) / (up + down)
+        for a, b in itertools.pairwise(path):
+            stay = (1 - down) if a else (1 - up)
+            chance *= stay if a == b else 1 - stay
+        means = np.where(np.array(path) == 1, high, low)
+        total += chance * np.prod(np.exp(-0.5 * ((x - means) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi)))
+    assert log_likelihood(x, low, high, sigma, up, down) == pytest.approx(np.log(total), rel=1e-12)
+
+
+def test_intervals_cover_and_the_true_law_is_not_rejected():
+    """100 repeats of one cell: coverage 0.82 to 0.97 (0.9 with s.e. 0.03), small bias, rejection at most 0.15."""
+    g = telegraph(np.random.default_rng(0), 100, 4000)
+    fits = [fit_telegraph(trace(row)) for row in g]
+    assert all(fit.present == (True,) for fit in fits)
+    for i, true in ((1, AMPLITUDE_US), (2, LOW_S), (3, HIGH_S)):
+        low, high = np.array([(fit.parameters[i].low, fit.parameters[i].high) for fit in fits]).T
+        assert 0.82 <= np.mean((low <= true) & (true <= high)) <= 0.97, fits[0].parameters[i].name
+        bias = np.mean([fit.parameters[i].value for fit in fits]) - true
+        assert abs(bias) < 0.25 * np.mean(high - low), fits[0].parameters[i].name
+    assert np.mean([any(test.rejected for test in fit.goodness) for fit in fits]) <= 0.15
+
+
+def test_noise_without_states_has_none():
+    """White noise, noise of one correlation time, and noise that wanders."""
+    rng = np.random.default_rng(1)
+    white = 50 + rng.standard_normal((10, 2000))
+    slow = np.zeros((10, 2000))
+    steps = rng.standard_normal((10, 2000))
+    for i in range(1, 2000):
+        slow[:, i] = 0.95 * slow[:, i - 1] + steps[:, i]
+    walk = 200 + np.cumsum(rng.standard_normal((10, 2000)), axis=1)
+    fit = fit_telegraph(trace(np.concatenate([white, 100 + slow, walk])))
+    assert sum(fit.present) <= 1
+    assert sum(fit.present[:20]) == 0
+    none = fit_telegraph(trace(white))
+    assert none.model == "no states"
+    assert none.device_parts(np.array([1.0])) == {}
+    assert none.value("p_trap") == 0.0
+
+
+def test_a_population_gives_the_share_of_traps_and_a_device(tmp_path):
+    rng = np.random.default_rng(2)
+    g = np.concatenate([telegraph(rng, 24, 3000), 50 + 0.5 * rng.standard_normal((16, 3000))])
+    fit = fit_telegraph(trace(g))
+    assert fit.present == (True,) * 24 + (False,) * 16
+    share = fit.parameters[0]
+    assert share.value == 0.6
+    assert 0.44 < share.low < 0.5  # Jeffreys: 0.468 to 0.722
+    assert 0.7 < share.high < 0.75
+    assert fit.value("tau_log_spread") < 0.15
+    device = fit.to_device(g_max_uS=60.0)
+    assert device.telegraph.occupation == pytest.approx(HIGH_S / (LOW_S + HIGH_S), abs=0.03)
+    assert device.telegraph.amplitude.amplitude_uS == pytest.approx(AMPLITUDE_US, rel=0.02)
+    tau_s = LOW_S * HIGH_S / (LOW_S + HIGH_S)
+    assert device.telegraph.tau_min_s <= tau_s * 1.1
+    assert device.telegraph.tau_max_s >= tau_s * 0.9
+    assert ChipSpec(device=device).device.telegraph == device.telegraph
+    fit.to_yaml(tmp_path / "telegraph.yaml")
+    assert TelegraphFit.from_yaml(tmp_path / "telegraph.yaml").to_device(g_max_uS=60.0) == device
+
+
+def test_correlated_noise_on_the_levels_is_rejected():
+    rng = np.random.default_rng(3)
+    g = telegraph(rng, 1, 8000, amplitude=5.0)
+    slow = np.zeros(8000)
+    for i in range(1, 8000):
+        slow[i] = 0.9 * slow[i - 1] + 0.2 * rng.standard_normal()
+    fit = fit_telegraph(trace(g[0] + slow))
+    assert fit.present == (True,)
+    assert next(test for test in fit.goodness if test.test == "correlation of neighbours").rejected
+
+
+def test_what_cannot_be_fitted_is_refused():
+    with pytest.raises(UsageError, match="at least 100"):
+        fit_telegraph(trace(np.arange(50.0)))
+    with pytest.raises(UsageError, match="never changes"):
+        fit_telegraph(trace(np.full(500, 3.0)))
