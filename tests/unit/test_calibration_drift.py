@@ -43,7 +43,7 @@ def table(target, t_s, g):
     return RetentionTable.from_frame(pd.DataFrame(columns))
 
 
-@pytest.mark.parametrize("mean, spread, error", [(0.05, 0.01, 0.005), (0.02, 0.03, 0.01), (0.0, 0.03, 0.02)])
+@pytest.mark.parametrize(("mean", "spread", "error"), [(0.05, 0.01, 0.005), (0.02, 0.03, 0.01), (0.0, 0.03, 0.02)])
 def test_folded_density_is_the_convolution(mean, spread, error):
     def convolved(y):
         def part(u):
@@ -85,10 +85,10 @@ def test_the_law_of_phase_change_memory_is_recovered():
 
 
 def test_ranking_finds_the_dependence_on_conductance_and_the_plainest_law():
-    state_dependent = fit_drift(drifting(3), t0_s=20.0)
+    state_dependent = fit_drift(drifting(3, n=256), t0_s=20.0)
     assert state_dependent.model in ("clipped log", "spline", "linear in ln g")
     assert min(state_dependent.candidates, key=lambda c: c.score).model == "constant"
-    assert fit_drift(drifting(4, 0.05, 0.012), t0_s=20.0).model == "constant"
+    assert fit_drift(drifting(4, 0.05, 0.012, n=256), t0_s=20.0).model == "constant"
 
 
 def test_first_verified_read_is_found_where_the_reads_tell():
