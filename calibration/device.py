@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
@@ -62,6 +63,7 @@ class DeviceFit:
     """The fits of one device, and what was taken from elsewhere.
 
     fits         in the order of their tables
+    beside       fits whose part of the device another fit, of an earlier table, determines; the device is without them
     missing      what was not fitted, with what stands in its place
     literature   the published device of the parts that were not measured; none: they are off
     """
@@ -69,11 +71,12 @@ class DeviceFit:
     fits: tuple[Fit, ...]
     missing: tuple[Missing, ...]
     literature: AbstractDevice | None
+    beside: tuple[Fit, ...] = ()
     _published: tuple[str, ...] = field(default=())
 
     def __getitem__(self, quantity: str) -> Fit:
         """A fit by its quantity."""
-        known = {fit.quantity: fit for fit in self.fits}
+        known = {fit.quantity: fit for fit in (*self.fits, *self.beside)}
         if quantity not in known:
             raise UsageError(f"quantity = {quantity!r}: was not fitted; has {', '.join(known)}")
         return known[quantity]
@@ -102,6 +105,7 @@ class DeviceFit:
     def summary(self) -> str:
         """The summaries of all fits, and what is missing."""
         lines = [fit.summary() for fit in self.fits]
+        lines += [f"not in the device, which has another law for it: {fit.summary()}" for fit in self.beside]
         lines += [f"{m.quantity}: not fitted ({m.reason}): {m.instead}" for m in self.missing]
         return "\n\n".join(lines)
 
@@ -109,7 +113,7 @@ class DeviceFit:
         """The pictures of all fits below each other."""
         from calibration.plots import plot_fits  # matplotlib is loaded only where something is drawn
 
-        return plot_fits([fit for fit in self.fits if fit.picture is not None], path)
+        return plot_fits([fit for fit in (*self.fits, *self.beside) if fit.picture is not None], path)
 
     def to_yaml(self, path: str | Path | None = None) -> str:
         """The device as YAML, with parameters, intervals and files in its fit_record; for `sweep --device`."""
@@ -127,9 +131,10 @@ def fit_device(
     """Run every fit that the tables allow and put the laws together.
 
     Arguments
-        tables      one or more; each kind once. A RetentionTable at several temperatures is a bake, at one temperature
-                    drift or relaxation
-        over_time   which of the two; none: power-law drift where it predicts cells left out as well as a relaxation law
+        tables      one or more; each kind once, but a RetentionTable at one temperature, which is drift or relaxation,
+                    and one at several, which is a bake
+        over_time   which of the two; none: power-law drift where no test rejects it or it predicts cells left out as
+                    well as a relaxation law
         options     arguments of single fitters by name, e.g. {"fit_drift": {"t0_s": 20.0}}
         literature  published device for programming error, drift and read noise that were not measured; "nearest":
                     pcm_1m where the device drifts, reram_cmo where it relaxes; none: they are off
@@ -152,20 +157,45 @@ def fit_device(
             bar.advance(task)
     if not fits:
         raise UsageError("nothing could be fitted: " + "; ".join(f"{m.quantity}: {m.reason}" for m in missing))
-    own = {part for fit in fits for part in fit.device_parts(shared_grid(fits, None))}
+    fits, beside, own, refused = _assembled(fits)
+    missing += refused
+    if not fits:
+        raise UsageError("no device could be made: " + "; ".join(m.reason for m in missing))
     published = _nearest(own) if literature == "nearest" else literature
     over_times = {"drift", "relaxation"}  # a device has one of them
     absent = [part for part in _QUANTITIES if part not in own and not (part in over_times and own & over_times)]
     offered = published_parts(published, shared_grid(fits, None)) if published is not None else {}
-    refused = {m.quantity: m.reason for m in missing}
+    reasons = {m.quantity: m.reason for m in missing}
     instead = {part: f"that of {published.kind} ({offered[part].source})" for part in offered} if published else {}
     listed = [
-        Missing(name, refused.pop(name, "not measured"), instead.get(part, "off"))
+        Missing(name, reasons.pop(name, "not measured"), instead.get(part, "off"))
         for part, name in _QUANTITIES.items()
         if part in absent
     ]
-    rest = [Missing(quantity, reason, "off") for quantity, reason in refused.items()]
-    return DeviceFit(tuple(fits), (*listed, *rest), published, tuple(part for part in absent if part in offered))
+    rest = [Missing(quantity, reason, "off") for quantity, reason in reasons.items()]
+    used = tuple(part for part in absent if part in offered)
+    return DeviceFit(tuple(fits), (*listed, *rest), published, tuple(beside), used)
+
+
+def _assembled(fits: list[Fit]) -> tuple[list[Fit], list[Fit], set[str], list[Missing]]:
+    """Fits that go into the device, those whose part an earlier one has, all parts, and those that do not fit in."""
+    taken: list[Fit] = []
+    beside: list[Fit] = []
+    own: set[str] = set()
+    refused: list[Missing] = []
+    over_time = {"drift", "relaxation"}  # a device has one of them
+    for fit in fits:
+        try:
+            parts = set(fit.device_parts(shared_grid([*taken, fit], None)))
+        except UsageError as error:  # no conductance in common, or a law that does not hold there
+            refused.append(Missing(fit.quantity, f"fitted, but not for the window of the others: {error}", "off"))
+            continue
+        if parts & own or (parts & over_time and own & over_time):
+            beside.append(fit)
+        else:
+            taken.append(fit)
+            own |= parts
+    return taken, beside, own, refused
 
 
 def _check(tables: tuple[AbstractTable, ...], over_time: OverTime | None) -> None:
@@ -176,10 +206,14 @@ def _check(tables: tuple[AbstractTable, ...], over_time: OverTime | None) -> Non
     for table in tables:
         if not isinstance(table, AbstractTable):
             raise UsageError(f"tables: {type(table).__name__} is no table of calibration.tables")
-    kinds = [type(table).__name__ for table in tables]
+    kinds = [f"{type(table).__name__}{' of a bake' if _is_bake(table) else ''}" for table in tables]
     for kind in kinds:
         if kinds.count(kind) > 1:
             raise UsageError(f"tables: {kind} is given {kinds.count(kind)} times: each kind once")
+
+
+def _is_bake(table: AbstractTable) -> bool:
+    return isinstance(table, RetentionTable) and table.temperature_C is not None and bool(np.ptp(table.temperature_C))
 
 
 def _nearest(own: set[str]) -> AbstractDevice | None:
@@ -212,7 +246,7 @@ def _fitters(table: AbstractTable, over_time: OverTime | None) -> list[tuple[str
             return [("programming error", calibration.fit_programming)]
         case DriftStatistics():
             return [("drift", calibration.fit_drift)]
-        case RetentionTable() if table.temperature_C is not None and len(set(table.temperature_C)) > 1:
+        case RetentionTable() if _is_bake(table):
             return [("retention", calibration.fit_retention)]
         case RetentionTable() if over_time == "drift":
             return [("drift", calibration.fit_drift)]
@@ -228,11 +262,15 @@ def _fitters(table: AbstractTable, over_time: OverTime | None) -> list[tuple[str
 
 
 def _drift_or_relaxation(table: RetentionTable, *, seed: int) -> Fit:
-    """Relaxation, or drift where a power law predicts cells left out as well."""
+    """Power-law drift where no test rejects it or it predicts cells left out as well as relaxation, else relaxation."""
+    try:
+        drift: Fit = calibration.fit_drift(table, seed=seed)
+    except UsageError:
+        return calibration.fit_relaxation(table, seed=seed)
+    if not any(test.rejected for test in drift.goodness):
+        return drift
     try:
         relaxation: Fit = calibration.fit_relaxation(table, seed=seed)
-    except UsageError:  # too few reads for a distribution at each conductance may do for a power law
-        return calibration.fit_drift(table, seed=seed)
-    if any("use fit_drift" in warning for warning in relaxation.warnings):
-        return calibration.fit_drift(table, seed=seed)
-    return relaxation
+    except UsageError:  # too few reads for a distribution at each conductance
+        return drift
+    return drift if any("use fit_drift" in warning for warning in relaxation.warnings) else relaxation
