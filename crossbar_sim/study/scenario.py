@@ -25,7 +25,7 @@ class Scenario:
 
     refresh, reprogram   how often the compensation is measured and the devices are written anew: times as in the
                          sweep; None: the compensation at every time that is measured, the devices never
-    seeds                its own in place of those of the sweep: a line that costs much may have fewer
+    seeds, times         its own in place of those of the sweep: a line that costs much may have fewer
     devices              devices that take the place of the chip's, one after the other, each with all seeds: those of
                          `fit.sample_devices(n)` show what the uncertainty of a fit does; not in chips within `rules`
     """
@@ -37,6 +37,7 @@ class Scenario:
     refresh: float | str | None = None
     reprogram: float | str | None = None
     seeds: Sequence[int] | None = None
+    times: Sequence[float | str] | None = None
     devices: Sequence[AbstractDevice] | None = None
 
     @property

@@ -97,7 +97,7 @@ def sweep(
     Arguments
         model             the digital model; it is left as it is
         chip              a ChipSpec, a Scenario (chip with its own rules, name and devices), or a list of them
-        times             seconds or texts such as "1h", "30d", "1y"
+        times             seconds or texts such as "1h", "30d", "1y", for every Scenario without times of its own
         seeds             whole numbers, for every Scenario without seeds of its own
         metrics           e.g. [Perplexity(text), NextTokenAccuracy(text), KLToDigital(text)]
         out               folder for results.csv
@@ -106,13 +106,16 @@ def sweep(
     """
     chosen = checked_metrics(metrics)
     scenarios = _scenarios(chip, rules, calibration_data)
-    times_s = _sorted_times(times)
+    times_s = _sorted_times(times, "times")
     seed_list = _checked_seeds(seeds, "seeds")
     own_seeds = {
         s.name: seed_list if s.seeds is None else _checked_seeds(s.seeds, f"chip {s.name!r}: seeds") for s in scenarios
     }
+    own_times = {
+        s.name: times_s if s.times is None else _sorted_times(s.times, f"chip {s.name!r}: times") for s in scenarios
+    }
     for scenario in scenarios:
-        scenario.check_times(model, times_s)
+        scenario.check_times(model, own_times[scenario.name])
     tokenizer = RememberingTokenizer(tokenizer_of(model, tokenizer))
     ledger = Ledger(out, _manifest(model, scenarios, chosen)) if out is not None else None
     cells: dict[Key, list[Row]] = {}
@@ -129,7 +132,7 @@ def sweep(
         for s in scenarios
         for device in range(len(chips[s.name]))
         for seed in own_seeds[s.name]
-        for t in times_s
+        for t in own_times[s.name]
     ]
     missing = [key for key in wanted if not is_done(key)]
     if missing:
@@ -210,11 +213,11 @@ def _checked_seeds(seeds: Iterable[int], what: str) -> list[int]:
     return _distinct([checked_seed(seed) for seed in seeds], what)
 
 
-def _sorted_times(times: Iterable[float | str]) -> list[float]:
+def _sorted_times(times: Iterable[float | str], what: str) -> list[float]:
     if isinstance(times, str | float | int):
         times = [times]
-    times_s = [seconds(t, "times") for t in times]
-    return sorted(_distinct(times_s, "times"))
+    times_s = [seconds(t, what) for t in times]
+    return sorted(_distinct(times_s, what))
 
 
 def _distinct(values: list[Any], what: str) -> list[Any]:

@@ -392,6 +392,16 @@ class TestSeedsOfAScenario:
             run(chip=[cs.Scenario("one", PCM, seeds=seeds)])
         assert str(error.value) == text
 
+    def test_times_of_its_own(self, undisturbed):
+        late = sorted(set(undisturbed["time_s"]))[-1]
+        result = run(chip=[cs.Scenario("all", PCM), cs.Scenario("late", PCM, times=[late])])
+        own = result.frame.query("chip == 'late'").reset_index(drop=True)
+        expected = undisturbed.query(f"chip == 'pcm_1m' and time_s == {late}").replace({"pcm_1m": "late"})
+        assert same(own, expected.reset_index(drop=True))
+        assert result.table().loc[("perplexity", "late")].tolist().count("-") == undisturbed["time_s"].nunique() - 1
+        with pytest.raises(cs.UsageError, match=r"chip 'late': times: give at least one"):
+            run(chip=[cs.Scenario("late", PCM, times=[])])
+
 
 class TestDevices:
     """Several devices in place of the chip's: the uncertainty of a fit beside that of chips."""
