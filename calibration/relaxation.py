@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import kstest, kstwobign, norm
 
 from calibration.fit import Fit, Goodness, LeftOut, Provenance
-from calibration.intervals import normal_draws, normal_interval, parameters
 from calibration.picture import FitPicture
-from calibration.quantile_law import Nodes, covariance, fit_coefficients, score
+from calibration.quantile_fit import Reads, candidate, conductance_nodes, fit_nodes, with_logarithms
+from calibration.quantile_law import Nodes, score
 from calibration.rank_path import RankPath, score_matrix
-from calibration.relaxation_cells import Mask, Shifts
+from calibration.relaxation_cells import Shifts
 from calibration.relaxation_rival import NAME, PowerLawDrift
 from calibration.selection import Law, Ranking, rank_laws
 from calibration.storage import Array
@@ -79,9 +79,7 @@ class RelaxationFit(Fit):
                 f"{self.extrapolate_to_s or self.t_s[-1]:g} s"
             )
         nodes = Nodes(self.g_uS, self.t_s, self.z)
-        coefficients = self.values.reshape(-1, 1 + len(self.z)).copy()
-        coefficients[:, 1:] = np.log(coefficients[:, 1:])
-        local = nodes.basis(shifts.g_uS, shifts.t_s) @ coefficients
+        local = nodes.basis(shifts.g_uS, shifts.t_s) @ with_logarithms(self.values, nodes)
         return shifts, score(shifts.shift_uS, local, np.array(self.z))[0]
 
     def quantiles_uS(self, g_uS: ArrayLike, p: ArrayLike, t_s: float) -> Floats:
@@ -129,16 +127,14 @@ def fit_relaxation(
 
 def candidate_nodes(shifts: Shifts, *, each_time: bool = True) -> dict[str, Nodes]:
     """The laws that the reads are enough for, by name, plain ones first."""
-    n_g = int(np.clip(shifts.n_cells // CELLS_PER_CONDUCTANCE, 1, MOST_CONDUCTANCES))
-    first_of_cell = np.unique(shifts.cell, return_index=True)[1]
-    g = np.unique(np.quantile(shifts.g_uS[first_of_cell], np.linspace(0, 1, n_g) if n_g > 1 else [0.5]))
+    g = conductance_nodes(_reads(shifts), CELLS_PER_CONDUCTANCE, MOST_CONDUCTANCES)
     times = np.unique(shifts.t_s)
     ends = times[[0, -1]] if len(times) > 1 else times
     if len(times) > MOST_PATHS:
         times = np.unique(np.quantile(shifts.t_s, np.linspace(0, 1, MOST_PATHS), method="nearest"))
     growths = {"power of time": ends} | ({"each time": times} if each_time and len(times) > 2 else {})
     laws = {
-        f"{shape}, {growth}": Nodes(tuple(g.tolist()), tuple(t.tolist()), z)
+        f"{shape}, {growth}": Nodes(g, tuple(t.tolist()), z)
         for growth, t in growths.items()
         for shape, z in SHAPES.items()
     }
@@ -153,17 +149,8 @@ def candidate_nodes(shifts: Shifts, *, each_time: bool = True) -> dict[str, Node
 def _rank(shifts: Shifts, laws: dict[str, Nodes], folds: int, seed: int) -> tuple[Ranking, str, tuple[str, ...]]:
     """Ranking with the rival among the laws; the best relaxation law, and a warning where the rival wins."""
 
-    def law(name: str, nodes: Nodes) -> Law:
-        basis, knots = nodes.basis(shifts.g_uS, shifts.t_s), np.array(nodes.z)
-
-        def held_out(train: Mask, test: Mask) -> Floats:
-            coefficients = fit_coefficients(shifts.shift_uS[train], basis[train], nodes)
-            return score(shifts.shift_uS[test], basis[test] @ coefficients, knots)[1]
-
-        return Law(name, nodes.n_parameters, held_out)
-
     rival = PowerLawDrift(np.array(laws[next(iter(laws))].g_uS)[::2])
-    ranked = [law(name, nodes) for name, nodes in laws.items()]
+    ranked = [candidate(name, _reads(shifts), nodes) for name, nodes in laws.items()]
     ranked.append(
         Law(NAME, rival.n_parameters, lambda train, test: rival.held_out(shifts.part(train), shifts.part(test)))
     )
@@ -186,36 +173,22 @@ def _fit(
     extrapolate_to_s: float | None,
     seed: int,
 ) -> RelaxationFit:
-    basis, knots = nodes.basis(shifts.g_uS, shifts.t_s), np.array(nodes.z)
-    coefficients = fit_coefficients(shifts.shift_uS, basis, nodes)
-    z, _, scores = score(shifts.shift_uS, basis @ coefficients, knots)
-    spread = covariance(scores, basis, shifts.cell, nodes)
-    low, high = np.array(
-        [normal_interval(v, s) for v, s in zip(coefficients.ravel(), np.sqrt(np.diag(spread)), strict=True)]
-    ).T
-    values, lows, highs = (_to_slopes(part, nodes) for part in (coefficients, low, high))
-    draws = normal_draws(coefficients.ravel(), spread, seed=seed)
-    path = RankPath.of(shifts.cell, shifts.t_s, z)
-    names = [
-        f"{what}(g={g:.4g}uS, t={t:.4g}s)"
-        for t in nodes.t_s
-        for g in nodes.g_uS
-        for what in ("median", *(f"slope(z={k:g})" for k in nodes.z))
-    ]
+    found = fit_nodes(_reads(shifts), nodes, [f"t={t:.4g}s" for t in nodes.t_s], seed)
+    path = RankPath.of(shifts.cell, shifts.t_s, found.z)
     window = (nodes.g_uS[0], nodes.g_uS[-1]) if len(nodes.g_uS) > 1 else None
     return RelaxationFit(
         quantity="relaxation",
         model=model,
-        parameters=parameters(names, values, lows, highs, ["uS"] * len(names)),
+        parameters=found.reported,
         intervals="asymptotic normal, robust over cells",
         provenance=Provenance(
             files=table.source,
             n_used=len(shifts),
             left_out=tuple(LeftOut(reason=reason, count=count) for reason, count in shifts.left_out),
         ),
-        draws=_to_slopes(draws, nodes).reshape(draws.shape),
-        picture=_picture(shifts, z, nodes, coefficients),
-        goodness=_tests(shifts, z, path),
+        draws=found.draws,
+        picture=_picture(shifts, found.z, nodes, found.coefficients),
+        goodness=_tests(shifts, found.z, path),
         candidates=ranking.candidates if ranking else (),
         warnings=(*warnings, *path.warnings),
         window_uS=window,
@@ -228,11 +201,8 @@ def _fit(
     )
 
 
-def _to_slopes(coefficients: Floats, nodes: Nodes) -> Floats:
-    """Medians as they are, slopes instead of their logarithms; flat, in the order of the parameters."""
-    table = coefficients.reshape(-1, 1 + len(nodes.z)).copy()
-    table[:, 1:] = np.exp(table[:, 1:])
-    return table.ravel()
+def _reads(shifts: Shifts) -> Reads:
+    return Reads(shifts.shift_uS, shifts.g_uS, shifts.t_s, shifts.cell)
 
 
 def _tests(shifts: Shifts, z: Floats, path: RankPath) -> tuple[Goodness, ...]:
