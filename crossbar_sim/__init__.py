@@ -22,7 +22,7 @@ from device_models.errors import (
 )
 
 if TYPE_CHECKING:
-    from crossbar_sim.bridge.adc_bound import calibrate_adc_bound
+    from crossbar_sim.bridge.adc_bound import calibrate_adc_bound, calibrate_adc_bounds
     from crossbar_sim.bridge.convert import map_model, plan_model
     from crossbar_sim.bridge.hf import load_model
     from crossbar_sim.bridge.load import load_chip
@@ -47,6 +47,7 @@ _LAZY = {
     "SweepResult": "crossbar_sim.study.sweep",
     "Tile": "crossbar_sim.tile",
     "calibrate_adc_bound": "crossbar_sim.bridge.adc_bound",
+    "calibrate_adc_bounds": "crossbar_sim.bridge.adc_bound",
     "evaluate": "crossbar_sim.study.metrics",
     "fidelity_report": "crossbar_sim.study.fidelity",
     "load_chip": "crossbar_sim.bridge.load",
@@ -74,6 +75,7 @@ __all__ = [
     "Tile",
     "UsageError",
     "calibrate_adc_bound",
+    "calibrate_adc_bounds",
     "evaluate",
     "fidelity_report",
     "load_chip",

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.programmed import ProgrammedMatrix
 from crossbar_sim.circuit.effective import Folded
 from crossbar_sim.mapping import ModelPlan
 from crossbar_sim.spec import (
+    AbstractTargetProgramming,
     BitSliceEncoding,
     ChipSpec,
     Compensation,
     Encoding,
+    GradientDescentProgramming,
+    LawProgramming,
     OffsetEncoding,
     PairEncoding,
     WiresSpec,
@@ -29,6 +33,8 @@ class ChipSummary:
     time_s: float
     effects: list[tuple[str, list[str]]]
     wire_losses: list[Folded]
+    broken_lines: tuple[int, int, int, int] | None
+    """Broken word lines, all word lines, broken bit lines, all bit lines of tiles that may have broken ones."""
     state_bytes: int
     compensation_bytes: int
     n_inputs: int
@@ -45,6 +51,9 @@ class ChipSummary:
                 f"wires: first-order loss of a device up to {max(loss.max_c for loss in self.wire_losses):.2g}; "
                 f"{n_exact} of {len(self.wire_losses)} tiles solved exactly, the others by the closed form"
             )
+        if self.broken_lines is not None:
+            word, words, bit, bits = self.broken_lines
+            lines.append(f"broken lines: {_share(word, words)} word lines, {_share(bit, bits)} bit lines")
         lines.append(
             f"memory above the digital model: {self.state_bytes / 2**20:.1f} MiB of state"
             f" + {self.compensation_bytes / 2**20:.1f} MiB of reference reads"
@@ -62,14 +71,18 @@ class ChipSummary:
 def summarise(plan: ModelPlan, matrices: Mapping[str, ProgrammedMatrix], seed: int, time_s: float) -> ChipSummary:
     """Collect the summary of a chip from its matrices."""
     parts = [programmed.matrix for programmed in matrices.values()]
-    chips = dict.fromkeys((programmed.matrix.spec, programmed.compensation) for programmed in matrices.values())
+    chips: dict[tuple[ChipSpec, Compensation | None], list[ChipSpec]] = {}
+    for programmed in matrices.values():
+        spec = programmed.matrix.spec
+        chips.setdefault((spec.whatever_bound(), programmed.compensation), []).append(spec)
     references = [programmed.reference for programmed in matrices.values() if programmed.reference is not None]
     return ChipSummary(
         plan=plan,
         seed=seed,
         time_s=time_s,
-        effects=[(spec.name, _effects(spec, compensation)) for spec, compensation in chips],
+        effects=[(specs[0].name, _effects(specs, compensation)) for (_, compensation), specs in chips.items()],
         wire_losses=[loss for part in parts for loss in part.wire_losses],
+        broken_lines=_broken_lines(parts),
         state_bytes=sum(part.n_bytes for part in parts),
         compensation_bytes=sum(reference.n_bytes for reference in references),
         n_inputs=sum(part.n_inputs for part in parts),
@@ -79,14 +92,23 @@ def summarise(plan: ModelPlan, matrices: Mapping[str, ProgrammedMatrix], seed: i
     )
 
 
-def _effects(spec: ChipSpec, compensation: Compensation | None) -> list[str]:
-    """One phrase per part of a chip: on with its main value, or off."""
-    encoding = spec.encoding
+def _broken_lines(parts: list[AnalogMatrix]) -> tuple[int, int, int, int] | None:
+    counts = [part.lines.counts for part in parts if part.lines is not None]
+    if not counts:
+        return None
+    word, words, bit, bits = (sum(column) for column in zip(*counts, strict=True))
+    return word, words, bit, bits
+
+
+def _effects(specs: list[ChipSpec], compensation: Compensation | None) -> list[str]:
+    """One phrase per part of a chip, on with its main value, or off; `specs` differ in the bound of the ADC alone."""
+    spec, encoding = specs[0], specs[0].encoding
     clip = f", clipped at {encoding.clip.alpha:g} rms" if encoding.clip else ""
     effects = [
         f"device {spec.device.kind}, {spec.device.g_min_uS:g} to {spec.device.g_max_uS:g} uS",
         f"{_encoding(encoding)} scaled per {encoding.scale.replace('_', ' ')}{clip}",
     ]
+    effects += _programming(spec)
     if spec.wires is not None:
         effects.append(f"wires ({spec.wires.model}) with {_ohms(spec.wires)}")
     if spec.dac is None:
@@ -94,7 +116,9 @@ def _effects(spec: ChipSpec, compensation: Compensation | None) -> list[str]:
     else:
         bits = f"{spec.dac.bits} bit" if spec.dac.bits else "without rounding"
         effects.append(f"DAC {bits}, {spec.dac.range.kind} range")
-    effects.append(f"ADC {spec.adc.bits} bit, bound {spec.adc.bound:g}" if spec.adc else "ADC off")
+    bounds = sorted({each.adc.bound for each in specs if each.adc is not None})
+    bound = f"{bounds[0]:g} to {bounds[-1]:g}, by layer" if len(bounds) > 1 else f"{bounds[0]:g}" if bounds else ""
+    effects.append(f"ADC {spec.adc.bits} bit, bound {bound}" if spec.adc else "ADC off")
     if spec.adc and spec.adc.output_noise:
         effects.append(f"output noise {spec.adc.output_noise:g}")
     if spec.read_noise is None:
@@ -108,6 +132,23 @@ def _effects(spec: ChipSpec, compensation: Compensation | None) -> list[str]:
         reference = "" if compensation.reference == "measured" else ", exact reference"
         effects.append(f"drift compensation {compensation.kind}{reference}")
     return effects
+
+
+def _programming(spec: ChipSpec) -> list[str]:
+    programming, stuck = spec.programming, spec.device.faults
+    found = []
+    if isinstance(programming, GradientDescentProgramming):
+        found.append(
+            f"programming gradient_descent, {programming.steps} steps of {programming.batch} vectors on each tile, "
+            "8 bytes of state per weight"
+        )
+    elif not isinstance(programming, LawProgramming):
+        found.append(f"programming {programming.kind}")
+    if stuck is not None and not stuck.is_ideal:
+        found.append(f"stuck devices {stuck.p_stuck:g}")
+    if isinstance(programming, AbstractTargetProgramming) and programming.retarget_stuck:
+        found.append("partners of stuck devices retargeted")
+    return found
 
 
 def _ohms(wires: WiresSpec) -> str:

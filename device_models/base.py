@@ -29,14 +29,15 @@ class DeviceCurves(NamedTuple):
 
     With z1, z2, z3 standard normals of one device and g_t its target:
 
-        g_p = g_t + program_bias + program_sigma z1             (at least 0 if `floor_at_zero`)
+        g_p = g_t + program_bias + program_sigma z1             (at least 0, unless `floor_uS` is None)
         nu  = |nu_mean + nu_sigma z2|
         g_d = g_p exp(-nu log_time)
-        g   = g_d + (frozen_abs + frozen_rel g_d) z3            (at least 0 if `floor_at_zero`)
+        g   = g_d + (frozen_abs + frozen_rel g_d) z3            (within floor_uS and ceiling_uS)
         per-read variance = (read_abs + read_rel g_d)^2
 
     Programming and drift curves are looked up at the target; the noise curves at the target, or at g_p if
-    `noise_at_programmed`. Targets below `dead_uS` are programmed to exactly zero, without any noise.
+    `noise_at_programmed`. Targets below `dead_uS` are programmed to exactly zero, without any noise. A limit of None is
+    no limit.
 
     A device that relaxes instead of drifting gives shift_uS and shift_path together (both or neither):
 
@@ -59,10 +60,11 @@ class DeviceCurves(NamedTuple):
     read_rel: Curve
     log_time: float
     noise_at_programmed: bool
-    floor_at_zero: bool
+    floor_uS: float | None
     dead_uS: float
     shift_uS: Curve | None = None
     shift_path: Curve | None = None
+    ceiling_uS: float | None = None
 
 
 class ReferencePoint(NamedTuple):
@@ -114,7 +116,7 @@ class AbstractDevice(StrictModel, ABC):
         """
         nodes = self.nodes_uS()
         absent = dict.fromkeys(DeviceCurves._fields[1:9], np.zeros_like(nodes))
-        plain = {"log_time": 0.0, "noise_at_programmed": False, "floor_at_zero": True, "dead_uS": 0.0}
+        plain = {"log_time": 0.0, "noise_at_programmed": False, "floor_uS": 0.0, "dead_uS": 0.0}
         return DeviceCurves(**{"nodes_uS": nodes, **absent, **plain, **given})
 
     @abstractmethod
@@ -191,6 +193,6 @@ class AbstractPowerLawDevice(AbstractDevice):
             read_rel=np.sqrt(per_read) * noise,
             log_time=drift_log_time(t_s, self.t0_s),
             noise_at_programmed=self.noise_at == "programmed",
-            floor_at_zero=True,
+            floor_uS=0.0,
             dead_uS=0.0,
         )

@@ -52,7 +52,7 @@ class PcmAfm(AbstractDevice):
         g = self.nodes_uS()
         return self.curves_with(
             program_sigma_uS=self.program_scale * self.sigma_program_uS(g),
-            floor_at_zero=False,
+            floor_uS=None,
             dead_uS=self.zero_below * self.g_max_uS,
         )
 

@@ -6,8 +6,8 @@ Sources
     coefficients as in the ReRAM noise model of aihwkit 1.2.0.
 Valid from 9 to 88.2 uS, at t = 0 (as verified) and for t >= 1 s.
 Programming error and relaxation are independent in the source. Here their variances add and one normal deviate of the
-device carries both, so mean and spread at any time are exact and a device keeps its rank. The source limits the result
-to the window; here only zero is a limit.
+device carries both, so mean and spread at any time are exact and a device keeps its rank. As in the source, what
+has relaxed is limited to the window, frozen noise included; the per-read share of the noise is not.
 """
 
 from __future__ import annotations
@@ -99,12 +99,15 @@ class ReramCmo(AbstractDevice):
     def curves(self, t_s: float, t_obs_s: float) -> DeviceCurves:
         g = self.nodes_uS()
         frozen, per_read = self._read_variance(t_s, t_obs_s)
+        relaxed = self._has_relaxed(t_s)
         return self.curves_with(
             program_bias_uS=np.full_like(g, self.shift_uS(t_s)),
             program_sigma_uS=np.hypot(self.sigma_program_uS(g), self.sigma_relaxation_uS(t_s)),
             frozen_abs_uS=np.sqrt(frozen) * self._read_uS(g),
             read_abs_uS=np.sqrt(per_read) * self._read_uS(g),
             noise_at_programmed=True,  # read noise follows the relaxed conductance
+            floor_uS=self.g_min_uS if relaxed else 0.0,
+            ceiling_uS=self.g_max_uS if relaxed else None,
         )
 
     def reference_points(self) -> list[ReferencePoint]:

@@ -233,7 +233,7 @@ class Tabulated(AbstractDevice):
             read_rel=np.sqrt(per_read) * noise,
             log_time=drift_log_time(t_s, self.drift.t0_s) if self.drift else 0.0,
             noise_at_programmed=False,
-            floor_at_zero=True,
+            floor_uS=0.0,
             dead_uS=0.0,
             shift_uS=shift,
             shift_path=path,

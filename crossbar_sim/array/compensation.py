@@ -100,6 +100,7 @@ def _without_errors(matrix: AnalogMatrix, weight: torch.Tensor) -> AnalogMatrix:
     device = Ideal(g_max_uS=spec.device.g_max_uS, g_min_uS=spec.device.g_min_uS)
     exact = spec.evolve(
         device=device,
+        tile=spec.tile.evolve(faults=None),
         programming="law",
         wires=None,
         output_stage=None,

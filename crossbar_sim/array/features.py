@@ -65,11 +65,12 @@ class PolynomialFeatures(AbstractFeatures):
         self.iv, self.v_read_V = iv, v_read_V
 
     def factors(self, g_uS: Floats, z: Floats) -> list[Floats | float]:
-        held = np.maximum(g_uS, np.finfo(np.float32).tiny)
+        carries = g_uS > 0  # a device on a broken line has no curve
+        held = np.where(carries, g_uS, 1.0)
         current = self.iv.polynomial(held)
         assert current is not None
         coefficients = (current.n2_uS_per_V * self.v_read_V, current.n3_uS_per_V2 * self.v_read_V**2)
-        return [1.0, *((part / held).astype(g_uS.dtype) for part in coefficients)]
+        return [1.0, *(np.where(carries, part / held, 0.0).astype(g_uS.dtype) for part in coefficients)]
 
     def drives(self, codes: torch.Tensor, levels: int) -> Sequence[torch.Tensor]:
         return codes, codes.square() / levels, codes**3 / levels**2
@@ -91,7 +92,7 @@ class SinhFeature(AbstractFeatures):
 def features_of(spec: ChipSpec) -> AbstractFeatures | None:
     """The features of a chip's devices; None where a current is conductance times input."""
     device, dac = spec.device, spec.dac
-    if device.polarity is not None and not device.polarity.is_ideal:
+    if device.polarity is not None and device.polarity.acts_on_inputs:
         return PolarityFeatures(device.polarity)
     if device.iv is None or device.iv.is_ideal or dac is None or not isinstance(dac.encoding, AmplitudeEncoding):
         return None

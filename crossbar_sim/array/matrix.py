@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import groupby
 from numbers import Integral
@@ -19,17 +20,25 @@ from crossbar_sim.converters.dac import WHOLE, input_passes
 from crossbar_sim.kernels.conductance import (
     DeviceKeys,
     DeviceTable,
-    age_matrix,
     device_keys,
     device_table,
     plane_tables,
 )
 from crossbar_sim.kernels.effects import Effects, effect_tables
+from crossbar_sim.kernels.lines import BrokenLines, broken_lines
 from crossbar_sim.kernels.mvm import Draws
 from crossbar_sim.kernels.random import random_key
 from crossbar_sim.kernels.threads import use_threads
 from crossbar_sim.mapping import TilePlan, full_scale_weights, layout_of
-from crossbar_sim.spec import ChipSpec, OffsetEncoding, Programming, ReadNoise, StaticRange
+from crossbar_sim.mapping.plan import Span
+from crossbar_sim.spec import (
+    ChipSpec,
+    GradientDescentProgramming,
+    OffsetEncoding,
+    Programming,
+    ReadNoise,
+    StaticRange,
+)
 from device_models import AbstractDevice
 from device_models.errors import UsageError
 
@@ -45,9 +54,10 @@ class Part(NamedTuple):
 class AnalogMatrix:
     """A weight matrix (n_out, n_in) that is programmed on tiles.
 
-    The state is a pure function of (weights, spec, seed, name, time); nothing random is stored. The weights stay with
-    the caller and are handed in where the state is computed. A part is one plane of columns (a differential pair is
-    one, see crossbar_sim.mapping.layout) of one row of tiles. For part k:
+    The state is a pure function of (weights, spec, seed, name, time); nothing random is stored, but for `written`, what
+    gradient-descent programming ended with [uS] (array.descent). The weights stay with the caller and are handed in
+    where the state is computed. A part is one plane of columns (a differential pair is one, see
+    crossbar_sim.mapping.layout) of one row of tiles. For part k:
 
         effective[k]     (n_out, rows) relative effective weights, (g+ - g-) / (g_max - g_min) for a pair
         variance[k]      (n_out, rows) their variance per read, bfloat16 beside float32 weights; None if there is none
@@ -59,7 +69,16 @@ class AnalogMatrix:
     an offset encoding.
     """
 
-    def __init__(self, weight: torch.Tensor, spec: ChipSpec, seed: int, name: str, write: int = 0):
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        spec: ChipSpec,
+        seed: int,
+        name: str,
+        write: int = 0,
+        beside: AnalogMatrix | None = None,
+    ):
+        """Program `weight`; `beside` is the matrix for whose columns of tiles these are the columns, one for each."""
         if weight.dim() != 2:
             raise UsageError(f"{name}: weights must be a matrix (n_out, n_in), have shape {tuple(weight.shape)}")
         self.spec = spec
@@ -78,6 +97,9 @@ class AnalogMatrix:
         if spec.dac is not None and isinstance(spec.dac.range, StaticRange):
             self.input_range = torch.full((len(self.plan.rows),), spec.dac.range.value, dtype=torch.float64)
         self.reference_columns: AnalogMatrix | None = None
+        self.beside = beside
+        self.lines: BrokenLines | None = None
+        self.written: NDArray[np.float32] | None = None
         self.wire_losses: list[Folded] = []
         self.features = features_of(spec)
         self.more_effective: list[torch.Tensor] = []
@@ -103,10 +125,15 @@ class AnalogMatrix:
             Readout.of(self.spec, self.seed, self.name, k, self.plan.n_out, dtype) for k in range(len(self.parts))
         ]
         self.reset_counts()
+        self.lines = self._broken_lines()
+        if isinstance(self.spec.programming, GradientDescentProgramming):
+            shape = (self.layout.n_devices, self.plan.n_out, self.plan.n_in)
+            self.written = np.full(shape, self.spec.device.g_min_uS, np.float32)
         encoding = self.spec.encoding
         if isinstance(encoding, OffsetEncoding) and encoding.correction == "column":
             spec = self.spec.evolve(encoding=encoding.evolve(correction="digital"))
-            self.reference_columns = AnalogMatrix(self._zeros(), spec, seed, f"{self.name}, reference columns", write)
+            name = f"{self.name}, reference columns"
+            self.reference_columns = AnalogMatrix(self._zeros(), spec, seed, name, write, beside=self)
         self.age(weight, 0.0)
 
     def reset_counts(self) -> None:
@@ -126,8 +153,6 @@ class AnalogMatrix:
             self.variance_flat = None
         elif self.variance_flat is None:
             self.variance_flat = torch.empty(size, dtype=self.variance_dtype, device=self.device)
-        source, w_max = self._numpy(weight), self.w_max.cpu().numpy()
-        planes, keys = plane_tables(self.layout), self.device_keys()
         use_threads(torch.get_num_threads())
         effective = self.effective_flat.cpu()
         variance = None if self.variance_flat is None else self.variance_flat.cpu()
@@ -137,12 +162,12 @@ class AnalogMatrix:
         self.wire_losses = []
         more = [self.views(flat) for flat in self.more_effective]
         more_variance = [self.views(flat) for flat in self.more_variance]
-        for number, ((k, p, (start, stop)), view, spread) in enumerate(zip(self.parts, views, spreads, strict=True)):
-            part = source[:, start:stop]
+        devices_of = self._devices(weight, table, effects)
+        for number, (view, spread) in enumerate(zip(views, spreads, strict=True)):
+            devices = devices_of(*self.parts[number])
             if self.spec.wires is None and self.features is None:
-                age_matrix(part, w_max[k], table, effects, planes[p], keys[p], start, view.numpy(), stored(spread))
+                devices.age(view.numpy(), stored(spread))
             else:
-                devices = PlaneDevices(part, w_max[k], table, effects, planes[p], keys[p], start)
                 places = [view, *(part[number] for part in more)]
                 spreads_too = [] if variance is None else [spread, *(part[number] for part in more_variance)]
                 self.wire_losses += age_by_device(
@@ -155,6 +180,48 @@ class AnalogMatrix:
         if self.reference_columns is not None:
             self.reference_columns.age(self._zeros(), t_s)
         self.time_s = t_s
+
+    def age_tile(self, weight: torch.Tensor, k: int, c: int) -> None:
+        """Compute the state at time 0 of one tile alone, in column c of tiles, whose plane is part k; on the CPU."""
+        devices = self._devices(weight, *self._tables(0.0))(*self.parts[k])
+        effective = [self.views(flat)[k] for flat in (self.effective_flat, *self.more_effective)]
+        flats = [] if self.variance_flat is None else [self.variance_flat, *self.more_variance]
+        variance = [self.views(flat)[k] for flat in flats]
+        use_threads(torch.get_num_threads())
+        age_by_device(devices, (self.plan.cols[c],), self.spec.wires, self.features, effective, variance)
+
+    def _devices(
+        self, weight: torch.Tensor, table: DeviceTable, effects: Effects
+    ) -> Callable[[int, int, Span], PlaneDevices]:
+        """The devices of each part, given by its row tile, plane and rows, at the time of the tables."""
+        source, w_max = self._numpy(weight), self.w_max.cpu().numpy()
+        planes, keys, first = plane_tables(self.layout), self.device_keys(), 0
+        own: list[Effects] = []
+        for plane in self.layout.planes:
+            own.append(effects.on_plane(slice(first, first + len(plane.devices)), self.lines, self.written))
+            first += len(plane.devices)
+
+        def devices_of(k: int, p: int, rows: Span) -> PlaneDevices:
+            return PlaneDevices(source[:, slice(*rows)], w_max[k], table, own[p], planes[p], keys[p], rows[0])
+
+        return devices_of
+
+    def _broken_lines(self) -> BrokenLines | None:
+        faults, wires = self.spec.tile.faults, self.spec.wires
+        if faults is None or faults.is_ideal:
+            return None
+        own = broken_lines(faults, self.seed, self.name, self.plan, wires is not None and wires.interleaved)
+        if self.beside is None or self.beside.lines is None:
+            return own
+        columns = np.arange(self.plan.n_out, dtype=np.int32)
+        return own._replace(word=self.beside.lines.word[:, :1], col_tile=columns)
+
+    def relative_weights(self, weight: torch.Tensor) -> NDArray:
+        """w / w_max (n_out, n_in) within +-1; 0 where w_max is 0."""
+        source = self._numpy(weight)
+        sizes = [stop - start for start, stop in self.plan.rows]
+        full_scale = np.repeat(self.w_max.cpu().numpy().T, sizes, axis=1)
+        return np.divide(source, full_scale, out=np.zeros_like(source), where=full_scale > 0).clip(-1, 1)
 
     def _make_room_for_features(self, has_read: bool) -> None:
         count = len(self.features.drives(torch.zeros(1), 1)) if self.features is not None else 1
@@ -169,13 +236,12 @@ class AnalogMatrix:
 
         (g+, g-) for a differential pair, else in the order of the layout.
         """
-        (r0, r1), columns = self.plan.spans(tile)
-        source, w_max = self._numpy(weight)[:, r0:r1], self.w_max[tile[0]].cpu().numpy()
-        table, effects = self._tables(self.time_s)
+        rows, columns = self.plan.spans(tile)
+        devices_of = self._devices(weight, *self._tables(self.time_s))
         use_threads(torch.get_num_threads())
         found: list[NDArray] = []
-        for plane, keys in zip(plane_tables(self.layout), self.device_keys(), strict=True):
-            g, _ = PlaneDevices(source, w_max, table, effects, plane, keys, r0).tile(columns)
+        for p in range(len(self.layout.planes)):
+            g, _ = devices_of(tile[0], p, rows).tile(columns)
             found += [device.T for device in g]
         return tuple(found)
 
@@ -281,6 +347,7 @@ class AnalogMatrix:
         parts += [part for part in (self.variance_flat, self.drift_offset) if part is not None]
         parts += [*self.more_effective, *self.more_variance]
         own = sum(part.numel() * part.element_size() for part in parts)
+        own += 0 if self.written is None else self.written.nbytes
         return own + (self.reference_columns.n_bytes if self.reference_columns is not None else 0)
 
     def _tables(self, t_s: float) -> tuple[DeviceTable, Effects]:

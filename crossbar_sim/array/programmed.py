@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -10,6 +11,7 @@ from typing import Any, Self
 import torch
 
 from crossbar_sim.array.compensation import Correction, ReferenceRead
+from crossbar_sim.array.descent import descend
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.read_numba import read_numba
 from crossbar_sim.array.read_torch import read_torch
@@ -45,6 +47,9 @@ class ProgrammedMatrix:
 
     def _start(self) -> None:
         """What follows programming: the reference read, and remembering the weights that were written."""
+        if self.matrix.written is not None:
+            with self._on_cpu():
+                deque(descend(self.matrix, self.weight), maxlen=0)
         self.compensated_s = 0.0
         self.reference = self._reference_read()
         if self.compensation is not None and self.compensation.reference == "exact":

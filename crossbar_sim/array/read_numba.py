@@ -129,6 +129,22 @@ def read_tiles(
 
 
 @torch.no_grad()
+def read_tile(matrix: AnalogMatrix, k: int, c: int, x: torch.Tensor, key: NDArray[np.uint32]) -> torch.Tensor:
+    """What `read_tiles` gives, of part k on column c of tiles alone, for relative inputs x (T, rows)."""
+    levels, (start, stop) = matrix.dac_levels or 1, matrix.plan.cols[c]
+    codes = torch.zeros((len(x), matrix.plan.n_in), dtype=matrix.dtype)
+    codes[:, slice(*matrix.parts[k].rows)] = x * levels
+    drive = _featured(matrix, _Drive(codes, _squares(matrix, codes), levels, 1.0, 0))
+    sums, variances = _sum_columns(matrix, drive, k, start, stop)
+    one, zero = torch.ones(stop - start, dtype=matrix.dtype), torch.zeros(matrix.plan.n_out, dtype=matrix.dtype)
+    outputs = torch.empty((len(x), matrix.plan.n_out), dtype=matrix.dtype)
+    unit = torch.ones(len(x), dtype=matrix.dtype)
+    use_threads(torch.get_num_threads())
+    _convert(matrix, k, sums, variances, levels, unit, one, zero, key, start, True, outputs)
+    return outputs[:, start:stop]
+
+
+@torch.no_grad()
 def column_outputs(matrix: AnalogMatrix, x: torch.Tensor) -> Iterator[torch.Tensor]:
     """The outputs (T, n_out) of every part and conversion when x (T, n_in) is read, in fully driven devices."""
     codes, squares, _ = _convert_inputs(matrix, x, matrix.reads, with_squares=len(matrix.passes) == 1)

@@ -23,13 +23,14 @@ class Readout(NamedTuple):
     @classmethod
     def of(cls, spec: ChipSpec, seed: int, name: str, k: int, n_out: int, dtype: np.dtype) -> Readout:
         """The converters of part k of a matrix, which belong to the seed and stay what they are."""
-        if spec.adc is None:
-            return cls(ExactReadout(), None, None)
         place = (seed, name, k, n_out, dtype)
+        negative = spec.device.polarity.output_factor if spec.device.polarity is not None else 1.0
+        if spec.adc is None:
+            return cls(ExactReadout(), None, output_stage(None, 1.0, *place, negative))
         return cls(
             adc_state(spec.adc, *place),
             static_errors(spec.adc, *place),
-            output_stage(spec.output_stage, spec.adc.bound, *place),
+            output_stage(spec.output_stage, spec.adc.bound, *place, negative),
         )
 
     @property
@@ -43,7 +44,7 @@ class Readout(NamedTuple):
         """What of it only the Numba kernels can do; None where torch operations can, too."""
         if not isinstance(self.adc, UniformAdc | ExactReadout) or self.errors is not None:
             return "an ADC other than an exact uniform one"
-        return None if self.stage is None else "an output stage"
+        return None if self.stage is None else "an output stage or a polarity of column sums"
 
     def draws(self, devices: bool, output: bool) -> Draws:
         """Which random numbers a read takes, with noise of the devices and of the output or without."""

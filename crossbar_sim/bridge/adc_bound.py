@@ -14,7 +14,6 @@ from torch import nn
 
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.read_numba import column_outputs
-from crossbar_sim.array.readout import Readout
 from crossbar_sim.bridge.layers import AnalogLinear
 from crossbar_sim.bridge.ranging import run_model
 from crossbar_sim.chip import Chip
@@ -40,6 +39,52 @@ def calibrate_adc_bound(mapped: nn.Module, calibration_data: Iterable[Any], shar
     Source     a bound from calibration data that fewer than 1e-4 of the outputs exceed: common practice
     Test       tests/unit/test_ranging_kinds.py
     """
+    chip = _checked_chip(mapped, share)
+    seen = _observe(mapped, chip, calibration_data)
+    return chip.spec.evolve(**{"adc.bound": sum(seen.values(), _Magnitudes()).bound(share)})
+
+
+def calibrate_adc_bounds(
+    mapped: nn.Module, calibration_data: Iterable[Any], share: float = 1e-4
+) -> dict[str, ChipSpec]:
+    """`calibrate_adc_bound` for each layer by itself: rules for `map_model` that give every layer a bound of its own.
+
+    A chip with them is saved and loaded like any other, because the bounds are part of its specifications:
+    ``map_model(model, spec, seed, rules={**rules, **calibrate_adc_bounds(mapped, data)})``. An ADC whose full scale
+    differs between layers is one with a programmable reference or integration time.
+    """
+    chip = _checked_chip(mapped, share)
+    seen = _observe(mapped, chip, calibration_data)
+    return {name: chip.spec.evolve(**{"adc.bound": own.bound(share)}) for name, own in seen.items()}
+
+
+class _Magnitudes:
+    """A histogram of |v| that is fine enough for bounds, and the largest of them."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(_BINS, np.int64)
+        self.largest = 0.0
+
+    def add(self, outputs: torch.Tensor) -> None:
+        magnitudes = outputs.abs()
+        self.largest = max(self.largest, float(magnitudes.max()))
+        self.counts += np.bincount(_bins(magnitudes.numpy()), minlength=_BINS)
+
+    def __add__(self, other: _Magnitudes) -> _Magnitudes:
+        both = _Magnitudes()
+        both.counts, both.largest = self.counts + other.counts, max(self.largest, other.largest)
+        return both
+
+    def bound(self, share: float) -> float:
+        allowed = math.floor(share * int(self.counts.sum()))
+        above = self.counts.sum() - np.cumsum(self.counts)
+        first = int(np.argmax(above <= allowed))
+        if first == 0:
+            raise UsageError(f"share = {share!r}: gives a bound of 0 on these data; must be smaller")
+        return min(_SMALLEST * _RATIO**first, self.largest)
+
+
+def _checked_chip(mapped: nn.Module, share: float) -> Chip:
     chip = getattr(mapped, "chip", None)
     if not isinstance(chip, Chip):
         raise UsageError(f"mapped = {type(mapped).__name__}: must be a model from map_model")
@@ -49,14 +94,17 @@ def calibrate_adc_bound(mapped: nn.Module, calibration_data: Iterable[Any], shar
         raise UsageError("chip.adc: is off, so it has no bound to find")
     if chip.spec.output_stage is not None:
         raise UsageError("chip.output_stage: counts in the bound of the ADC, which therefore must be given")
+    return chip
+
+
+def _observe(mapped: nn.Module, chip: Chip, calibration_data: Iterable[Any]) -> dict[str, _Magnitudes]:
+    """The column outputs of every layer on the chip of a mapped model."""
     layers = [m for m in mapped.modules() if isinstance(m, AnalogLinear) and m.programmed.matrix.spec == chip.spec]
     if not layers:
         raise UsageError("rules: put every layer on another chip, so there is nothing to find a bound for")
-    counts = np.zeros(_BINS, np.int64)
-    largest = 0.0
+    seen = {layer.programmed.matrix.name: _Magnitudes() for layer in layers}
 
     def observe(layer: AnalogLinear, inputs: tuple[torch.Tensor, ...]) -> None:
-        nonlocal largest
         matrix = layer.programmed.matrix
         if inputs[0].device.type != "cpu":
             raise UsageError(f"{matrix.name}: its input is on {inputs[0].device}; move the model to the CPU")
@@ -64,9 +112,7 @@ def calibrate_adc_bound(mapped: nn.Module, calibration_data: Iterable[Any], shar
         for outputs in column_outputs(matrix, vectors):
             if not torch.isfinite(outputs).all():
                 raise UsageError(f"calibration_data: the input of {matrix.name} is not finite")
-            magnitudes = outputs.abs()
-            largest = max(largest, float(magnitudes.max()))
-            counts[:] += np.bincount(_bins(magnitudes.numpy()), minlength=_BINS)
+            seen[matrix.name].add(outputs)
 
     hooks = [layer.register_forward_pre_hook(observe) for layer in layers]
     try:
@@ -75,23 +121,13 @@ def calibrate_adc_bound(mapped: nn.Module, calibration_data: Iterable[Any], shar
     finally:
         for hook in hooks:
             hook.remove()
-    bound = _bound(counts, share, largest)
-    if bound == 0:
-        raise UsageError(f"share = {share!r}: gives a bound of 0 on these data; must be smaller")
-    return chip.spec.evolve(**{"adc.bound": bound})
+    return seen
 
 
 def _bins(magnitudes: NDArray[np.floating]) -> NDArray[np.int64]:
     """Bin i > 0 reaches up to _SMALLEST _RATIO^i; bin 0 holds what is smaller, zeros as well."""
     steps = np.log(np.maximum(magnitudes.ravel().astype(np.float64), _SMALLEST) / _SMALLEST) / math.log(_RATIO)
     return np.minimum(np.ceil(steps), _BINS - 1).astype(np.int64)
-
-
-def _bound(counts: NDArray[np.int64], share: float, largest: float) -> float:
-    allowed = math.floor(share * int(counts.sum()))
-    above = counts.sum() - np.cumsum(counts)
-    first = int(np.argmax(above <= allowed))
-    return min(_SMALLEST * _RATIO**first, largest) if first > 0 else 0.0
 
 
 @contextmanager
@@ -102,7 +138,7 @@ def _exact_readouts(matrices: list[AnalogMatrix]) -> Iterator[None]:
     before = [{name: getattr(matrix, name) for name in names} for matrix in every]
     try:
         for matrix in every:
-            matrix.readouts = [Readout(ExactReadout(), None, None) for _ in matrix.readouts]
+            matrix.readouts = [readout._replace(adc=ExactReadout(), errors=None) for readout in matrix.readouts]
         yield
     finally:
         for matrix, state in zip(every, before, strict=True):

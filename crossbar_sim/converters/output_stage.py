@@ -1,4 +1,4 @@
-"""The analog stage between the columns and the ADC: sense node, then compressing amplifier."""
+"""The analog stage between the columns and the ADC: polarity of the column sum, sense node, compressing amplifier."""
 # mypy: allow-untyped-defs, allow-incomplete-defs
 # Numba compiles these from the types of the call.
 
@@ -19,12 +19,13 @@ from device_models.errors import UsageError
 
 class OutputStage(NamedTuple):
     """load: series resistance x g_max; offset (n_cols,) of the virtual ground relative to the read voltage; factor f
-    and compression n (n_cols,), per unit of the bound's scale, of the amplifier."""
+    and compression n (n_cols,), per unit of the bound's scale, of the amplifier; negative: factor on negative sums."""
 
     load: float
     offset: NDArray
     factor: float
     compression: NDArray
+    negative: float = 1.0
 
 
 def sense_node(y: ArrayLike, reference: float, load: float, offset: ArrayLike) -> Floats:
@@ -67,15 +68,17 @@ def output_stage(
     row_tile: int,
     n_cols: int,
     dtype: DTypeLike = np.float32,
+    negative: float = 1.0,
 ) -> OutputStage | None:
     """The stages behind columns 0 ... n_cols - 1 of a row of tiles; `None` where there is nothing to do.
 
     Arguments  bound: full scale of the ADC behind it; (seed, layer, row_tile): whose chip, matrix and tiles;
-               dtype of the column outputs: float32 or float64
+               dtype of the column outputs: float32 or float64; negative: factor on negative column sums
     """
     if n_cols < 1:
         raise UsageError(f"n_cols = {n_cols!r}: must be at least 1")
-    if spec is None or (spec.sense is None and spec.s_shape is None):
+    spec = spec or OutputStageSpec()
+    if spec.sense is None and spec.s_shape is None and negative == 1:
         return None
     z_offset, z_compression = (
         normals(seed, layer, purpose, row_tile, 1, n_cols)[0].astype(np.float64)
@@ -83,7 +86,7 @@ def output_stage(
     )
     load, offset = _sense(spec.sense, z_offset)
     factor, compression = _s_shape(spec.s_shape, bound, z_compression)
-    return OutputStage(load, offset.astype(dtype), factor, compression.astype(dtype))
+    return OutputStage(load, offset.astype(dtype), factor, compression.astype(dtype), negative)
 
 
 def _sense(spec: SenseSpec | None, z: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -98,7 +101,7 @@ def _s_shape(spec: SShapeSpec | None, bound: float, z: NDArray[np.float64]) -> t
 
 
 def shape_columns(stage: Any, v: Any, reference: Any, first_col: Any) -> None:
-    """`sense_node`, then `compress`, on column outputs v (n,), in place. Only inside kernels.
+    """The factor on negative sums, `sense_node`, then `compress`, on outputs v (n,), in place. Only inside kernels.
 
     Arguments  stage: an OutputStage, or None, which costs nothing; v (n,) float32 or float64 in the units of the ADC's
                bound; reference: output of the reference column in the same units, 0 for differential pairs;
@@ -115,11 +118,12 @@ def _shape_columns(stage, v, reference, first_col):
     def shape(stage, v, reference, first_col):
         dtype = v.dtype.type
         one, load, base, factor = dtype(1), dtype(stage.load), dtype(reference), dtype(stage.factor)
+        negative = dtype(stage.negative)
         base_current = base / (one + load * abs(base))
         offset = stage.offset[first_col : first_col + v.shape[0]]
         compression = stage.compression[first_col : first_col + v.shape[0]]
         for j in range(v.shape[0]):
-            whole = v[j] + base
+            whole = (v[j] if v[j] > dtype(0) else negative * v[j]) + base
             sensed = (one - offset[j]) * whole / (one + load * abs(whole)) - (one + offset[j]) * base_current
             v[j] = factor * sensed / (one + compression[j] * abs(sensed))
 

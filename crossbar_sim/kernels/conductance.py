@@ -15,7 +15,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from crossbar_sim.kernels.bits import to_stored
-from crossbar_sim.kernels.effects import break_devices, heat_devices, switch_traps, write_devices
+from crossbar_sim.kernels.effects import break_devices, heat_devices, retarget_devices, switch_traps, write_devices
 from crossbar_sim.kernels.faults import fault_keys
 from crossbar_sim.kernels.programming import write_keys
 from crossbar_sim.kernels.random import f32, fill_normals, i32, random_key, u32
@@ -52,6 +52,9 @@ class DeviceTable(NamedTuple):
     has_read: bool
     noise_at_programmed: bool
     floor_at_zero: bool
+    has_limits: bool
+    floor_uS: float
+    ceiling_uS: float
 
 
 class PlaneTable(NamedTuple):
@@ -102,7 +105,10 @@ def device_table(curves: DeviceCurves, g_min_uS: float, g_max_uS: float, vary_pe
         has_frozen=any(used[4:6]),
         has_read=any(used[6:8]) or vary_per_read,
         noise_at_programmed=curves.noise_at_programmed,
-        floor_at_zero=curves.floor_at_zero,
+        floor_at_zero=curves.floor_uS is not None,
+        has_limits=bool(curves.floor_uS) or curves.ceiling_uS is not None,
+        floor_uS=-np.inf if curves.floor_uS is None else curves.floor_uS,
+        ceiling_uS=np.inf if curves.ceiling_uS is None else curves.ceiling_uS,
     )
 
 
@@ -199,7 +205,7 @@ def _age_devices(target, table, effects, keys, d, row, col, z_program, z_nu, z_f
     locate(target, table.nodes_per_uS, n_rows, node, share)
     if table.has_program or table.has_drift:
         look_up(table.writing, node, share, absolute, relative, mean, sigma)
-    if not write_devices(effects, keys.write[d], row, col, target, g):
+    if not write_devices(effects, keys.write[d], d, row, col, target, g):
         for j in range(n):
             g[j] = target[j]
         if table.has_program:
@@ -229,13 +235,17 @@ def _age_devices(target, table, effects, keys, d, row, col, z_program, z_nu, z_f
             g[j] += (absolute[j] + relative[j] * g[j]) * z_frozen[j]
     if effects.has_telegraph:
         switch_traps(effects, keys.telegraph[d], row, col, node, share, g, variance)
+    if table.has_limits:
+        low, high = dtype(table.floor_uS), dtype(table.ceiling_uS)
+        for j in range(n):
+            g[j] = min(max(g[j], low), high)
     if table.dead_uS > 0:
         for j in range(n):
             if target[j] < table.dead_uS:
                 g[j] = zero
                 variance[j] = zero
     if effects.has_faults:
-        break_devices(effects, keys.faults[d], row, col, g, variance)
+        break_devices(effects, keys.faults[d], d, row, col, g, variance)
     if table.floor_at_zero:
         for j in range(n):
             g[j] = max(g[j], zero)
@@ -276,6 +286,9 @@ def _age_device(u, d, table, effects, plane, keys, row, col, scratch, normals, n
     target, g, variance = scratch[0, :n], scratch[1, :n], scratch[2, :n]
     z_program, z_nu = normals[0, :n], normals[1, :n]
     _set_targets(u, plane, d, dtype(table.g_min_uS), dtype(table.span_uS), target)
+    if effects.retargets:
+        _set_targets(u, plane, d + 1 - 2 * (d % 2), dtype(table.g_min_uS), dtype(table.span_uS), g)
+        retarget_devices(effects, keys.faults, d, row, col, g, target)
     if table.has_program or table.has_drift:
         fill_normals(keys.program[d, 0], keys.program[d, 1], u32(row), u32(col), z_program, z_nu)
     if table.has_frozen and d % 2 == 0:

@@ -8,21 +8,25 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 from numpy.typing import NDArray
 
-from crossbar_sim.kernels.faults import FaultTable, fault_table, stick_devices
+from crossbar_sim.kernels.faults import FaultTable, fault_table, find_stuck
+from crossbar_sim.kernels.lines import BrokenLines
 from crossbar_sim.kernels.programming import VerifyTable, program_verify, single_shot, verify_table
 from crossbar_sim.kernels.random import f32, fill_normals, u32
 from crossbar_sim.kernels.telegraph import TelegraphTable, add_telegraph, telegraph_table
-from crossbar_sim.spec.programming import Programming, ProgramVerify, SingleShot
+from crossbar_sim.spec.programming import AbstractTargetProgramming, Programming, ProgramVerify, SingleShot
 from device_models import AbstractDevice
 from device_models.effects import StuckFaults, TelegraphNoise
 
 Curve = NDArray[np.float32]
 
-_LAW, _SHOT, _VERIFY = range(3)
+_LAW, _SHOT, _VERIFY, _GIVEN = range(4)
 _NOTHING = np.zeros(2, np.float32)
+_NO_DEVICES = np.zeros((0, 0, 0), np.float32)
+_NO_LINES = np.zeros((0, 0, 0), np.bool_)
+_NO_TILES = np.zeros(0, np.int32)
 
 
 class Effects(NamedTuple):
@@ -30,7 +34,9 @@ class Effects(NamedTuple):
 
     log_factor is ln(g(T) / g(T_ref)) over the nodes of the target; trap_delta_uS is the amplitude of the traps over the
     nodes at which read noise is looked up (DeviceCurves), the target or the programmed conductance; the numbers of a
-    table (VerifyTable, TelegraphTable, FaultTable) and shot_sigma stand where it is on.
+    table (VerifyTable, TelegraphTable, FaultTable) and shot_sigma stand where it is on. What belongs to a plane of a
+    matrix comes with `on_plane`: `written_uS` (devices, n_out, n_in), conductances that programming ended with, and the
+    broken lines of kernels.lines.
     """
 
     written_by: int
@@ -46,6 +52,27 @@ class Effects(NamedTuple):
     has_faults: bool
     fault_words: NDArray[np.uint64]
     fault_window_uS: NDArray[np.float64]
+    retargets: bool
+    written_uS: NDArray[np.float32] = _NO_DEVICES
+    word_broken: NDArray[np.bool_] = _NO_LINES
+    bit_broken: NDArray[np.bool_] = _NO_LINES
+    row_tile: NDArray[np.int32] = _NO_TILES
+    col_tile: NDArray[np.int32] = _NO_TILES
+
+    def on_plane(self, devices: slice, lines: BrokenLines | None, written_uS: NDArray[np.float32] | None) -> Effects:
+        """The effects on the devices of one plane of a matrix, which are `devices` of each weight."""
+        found = self
+        if written_uS is not None:
+            found = found._replace(written_by=_GIVEN, written_uS=written_uS[devices])
+        if lines is not None:
+            found = found._replace(
+                has_faults=True,
+                word_broken=np.ascontiguousarray(lines.word[:, devices]),
+                bit_broken=np.ascontiguousarray(lines.bit[:, devices]),
+                row_tile=lines.row_tile,
+                col_tile=lines.col_tile,
+            )
+        return found
 
     @property
     def vary_per_read(self) -> bool:
@@ -78,6 +105,7 @@ def effect_tables(device: AbstractDevice, programming: Programming, t_s: float, 
         has_faults=bool(faults.random_below > 0),
         fault_words=np.array(faults[:3], np.uint64),
         fault_window_uS=np.array(faults[3:], np.float64),
+        retargets=isinstance(programming, AbstractTargetProgramming) and programming.retarget_stuck,
     )
 
 
@@ -92,7 +120,45 @@ def _look_up(curve, node, share):
 
 
 @njit
-def write_devices(effects, key, row, col, target, g):
+def unusable_devices(effects, key, d, row, col, held, unusable):
+    """Which devices d of a chunk are stuck or on a broken line, and the conductance they hold [uS].
+
+    Arguments  key: one row of keys.faults; held (n,) out, of no meaning where usable; unusable (n,) bool out
+    """
+    n = held.shape[0]
+    words, window = effects.fault_words, effects.fault_window_uS
+    if words[2] > 0:
+        find_stuck(key, row, col, FaultTable(words[0], words[1], words[2], window[0], window[1]), held, unusable)
+    else:
+        unusable[:] = False
+    if effects.col_tile.shape[0] > 0:
+        tile = effects.col_tile[col]
+        for j in range(n):
+            place = row + j
+            if effects.word_broken[tile, d, place] or effects.bit_broken[effects.row_tile[place], d, col]:
+                held[j] = held.dtype.type(0)
+                unusable[j] = True
+
+
+@njit
+def retarget_devices(effects, keys, d, row, col, partner_target, target):
+    """Let the devices d of a chunk take over from unusable partners, within the window (AbstractTargetProgramming).
+
+    Arguments  keys: those of keys.faults; partner_target, target (n,) [uS], `target` changed in place
+    """
+    n = target.shape[0]
+    dtype = target.dtype.type
+    partner = d + 1 if d % 2 == 0 else d - 1
+    held, unusable = np.empty(n, target.dtype), np.empty(n, np.bool_)
+    unusable_devices(effects, keys[partner], partner, row, col, held, unusable)
+    low, high = dtype(effects.fault_window_uS[0]), dtype(effects.fault_window_uS[1])
+    for j in range(n):
+        if unusable[j]:
+            target[j] = min(max(held[j] + target[j] - partner_target[j], low), high)
+
+
+@njit
+def write_devices(effects, key, d, row, col, target, g):
     """Program a chunk of devices by pulses; where that is not how it is done, return False and do nothing."""
     n = g.shape[0]
     if effects.written_by == _VERIFY:
@@ -100,6 +166,9 @@ def write_devices(effects, key, row, col, target, g):
         table = VerifyTable(v[0], v[1], v[2], int(v[3]), v[4], v[5], v[6])
         pulses, converged = np.empty(n, np.int32), np.empty(n, np.bool_)
         program_verify(target, key, row, col, table, np.empty(n, f32), np.empty(n, f32), g, pulses, converged)
+    elif effects.written_by == _GIVEN:
+        for j in range(n):
+            g[j] = effects.written_uS[d, col, row + j]
     elif effects.written_by == _SHOT:
         single_shot(target, key, row, col, effects.shot_sigma, np.empty(n, f32), np.empty(n, f32), g)
     return effects.written_by != _LAW
@@ -129,7 +198,29 @@ def switch_traps(effects, keys, row, col, node, share, g, variance):
 
 
 @njit
-def break_devices(effects, key, row, col, g, variance):
-    """Overwrite the stuck devices of a chunk."""
-    words, window = effects.fault_words, effects.fault_window_uS
-    stick_devices(key, row, col, FaultTable(words[0], words[1], words[2], window[0], window[1]), g, variance)
+def break_devices(effects, key, d, row, col, g, variance):
+    """Overwrite the devices of a chunk that are stuck or on a broken line."""
+    n = g.shape[0]
+    held, unusable = np.empty(n, g.dtype), np.empty(n, np.bool_)
+    unusable_devices(effects, key, d, row, col, held, unusable)
+    for j in range(n):
+        g[j] = held[j] if unusable[j] else g[j]
+        variance[j] = g.dtype.type(0) if unusable[j] else variance[j]
+
+
+@njit(parallel=True, cache=True)
+def unusable_matrix(effects, keys, held, unusable):
+    """`unusable_devices` of all devices (devices, n_out, n_in) of a plane."""
+    for o in prange(held.shape[1]):
+        for d in range(held.shape[0]):
+            unusable_devices(effects, keys[d], d, 0, o, held[d, o], unusable[d, o])
+
+
+@njit(parallel=True, cache=True)
+def retarget_matrix(effects, keys, asked, target):
+    """`retarget_devices` of all devices of a plane: from the targets asked for, `target` (devices, n_out, n_in) out."""
+    for o in prange(asked.shape[1]):
+        for d in range(asked.shape[0]):
+            partner = d + 1 if d % 2 == 0 else d - 1
+            target[d, o] = asked[d, o]
+            retarget_devices(effects, keys, d, 0, o, asked[partner, o], target[d, o])

@@ -45,21 +45,18 @@ def fault_keys(seed: int, layer: str, devices: Iterable[int] = range(2)) -> NDAr
 
 
 @njit
-def stick_devices(key, row, col, table, g, variance):
-    """Overwrite the conductance of the stuck devices of a chunk [uS] and clear their per-read variance.
+def find_stuck(key, row, col, table, held, stuck):
+    """Which devices of a chunk are stuck, and where [uS].
 
     Arguments  key (2,) uint32, one row of `fault_keys`; row: input of the first device; col: output; table: FaultTable;
-               g, variance (n,) changed in place. Call it last, before conductances are limited: a stuck device takes
-               part in nothing that comes between
+               held (n,) out, of no meaning where a device is not stuck; stuck (n,) bool out
     """
-    dtype = g.dtype.type
+    dtype = held.dtype.type
     low, high = dtype(table.g_min_uS), dtype(table.g_max_uS)
     unit, half = dtype(2.0**-32), dtype(0.5)
-    for j in range(g.shape[0]):
+    for j in range(held.shape[0]):
         word, level = threefry(key[0], key[1], u32(u32(row) + u32(j)), u32(col))
         value = low + (high - low) * ((dtype(level) + half) * unit)
         value = high if word < table.set_below else value
-        value = low if word < table.reset_below else value
-        stuck = word < table.random_below
-        g[j] = value if stuck else g[j]
-        variance[j] = dtype(0) if stuck else variance[j]
+        held[j] = low if word < table.reset_below else value
+        stuck[j] = word < table.random_below

@@ -50,6 +50,7 @@ def gradient_descent_program(
     window_uS: tuple[float, float],
     key: tuple[np.uint32, np.uint32],
     input_sigma: float = 1.0,
+    play: Callable[[Floats], Floats] = np.asarray,
 ) -> GradientDescentResult:
     """Bring the products of differential pairs to those of `weights`, whatever `read` is made of.
 
@@ -59,7 +60,7 @@ def gradient_descent_program(
                partner takes with the other sign
     Arguments  weights (n_out, n_in) relative, in [-1, 1]; read: see `Read`; start_uS: g+ and g- (n_out, n_in) [uS];
                window_uS: g_min, g_max [uS]; key: of this matrix and purpose; input_sigma: s_x, within the input range
-               of the read
+               of the read; play: the inputs that the read has in place of X, for example rounded, which E then takes
     Returns    GradientDescentResult
     Valid      eta (1 + (n_in + 1) / B) < 2, else the error grows (refused)
     Errors     UsageError for shapes that do not fit, values that are not finite, starts outside the window
@@ -76,7 +77,7 @@ def gradient_descent_program(
     pulses, limited = np.zeros(weights.shape, np.int64), 0
     error_rms = np.empty(spec.steps + 1)
     for step in range(spec.steps + 1):
-        x = input_sigma * _normals(key, _INPUTS, step, (spec.batch, n_in))
+        x = play(input_sigma * _normals(key, _INPUTS, step, (spec.batch, n_in)))
         y = np.asarray(read(g_plus, g_minus, x, step), np.float64)
         if y.shape != (spec.batch, n_out) or not np.isfinite(y).all():
             raise UsageError(f"read gave {y.shape} values: must be finite, of shape {(spec.batch, n_out)}")

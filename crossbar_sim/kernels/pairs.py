@@ -37,7 +37,7 @@ def is_plain_pair(table: DeviceTable, plane: PlaneTable, effects: Effects) -> bo
     )
     one_sided = bool((plane.slope[plus] > 0).all() and (plane.offset <= 0).all() and (plane.radix == 1).all())
     acted_on = effects.written_by or effects.has_temperature or effects.has_telegraph or effects.has_faults
-    simple = not (table.noise_at_programmed or table.dead_uS > 0 or len(table.shift))
+    simple = not (table.noise_at_programmed or table.dead_uS > 0 or table.has_limits or len(table.shift))
     return paired and one_sided and simple and not acted_on
 
 

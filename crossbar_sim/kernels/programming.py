@@ -144,6 +144,20 @@ class ProgrammingReport(NamedTuple):
     residual_edges_uS: NDArray[np.float64]
     residual_counts: NDArray[np.int64]
     pulses_counts: NDArray[np.int64]
+    stuck: int = 0
+    """Devices that are stuck (device.faults)."""
+    without_current: int = 0
+    """Devices on broken lines (tile.faults)."""
+    retargeted: int = 0
+    """Partners of such devices that were given the rest of the weight (programming.retarget_stuck)."""
+    unreached: int = 0
+    """How many of them the window kept from holding all of it."""
+    unreached_rms_uS: float = 0.0
+    """What these lack, root mean square."""
+    limited_pulses: int = 0
+    """Pulses of gradient descent that neither device of a pair could follow."""
+    product_error: NDArray[np.float64] | None = None
+    """Error of the products at each step of gradient descent, root mean square over tiles, in fully driven devices."""
 
 
 def programming_report(

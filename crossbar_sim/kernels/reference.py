@@ -57,7 +57,7 @@ def age_device(
         return np.interp(g, curves.nodes_uS, curve)
 
     def floored(g: Floats) -> Floats:
-        return np.maximum(g, 0) if curves.floor_at_zero else g
+        return g if curves.floor_uS is None else np.maximum(g, 0)
 
     programmed = floored(
         target + look_up(curves.program_bias_uS, target) + look_up(curves.program_sigma_uS, target) * z_program
@@ -73,7 +73,10 @@ def age_device(
     frozen = look_up(curves.frozen_abs_uS, at) + look_up(curves.frozen_rel, at) * drifted
     per_read = look_up(curves.read_abs_uS, at) + look_up(curves.read_rel, at) * drifted
     dead = target < curves.dead_uS
-    return np.where(dead, 0, floored(drifted + frozen * z_frozen)), np.where(dead, 0, per_read**2)
+    low = -np.inf if curves.floor_uS is None else curves.floor_uS
+    high = np.inf if curves.ceiling_uS is None else curves.ceiling_uS
+    limited = np.clip(drifted + frozen * z_frozen, low, high)
+    return np.where(dead, 0, limited), np.where(dead, 0, per_read**2)
 
 
 def age_matrix(

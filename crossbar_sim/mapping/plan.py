@@ -104,12 +104,13 @@ class ModelPlan:
         return self.n_weights / cells
 
     def groups(self) -> list[tuple[str, int, ChipSpec, TilePlan]]:
-        """Layers that differ only in the numbers of their names, as (pattern, count, chip, tiles)."""
-        grouped: dict[tuple[str, ChipSpec, TilePlan], int] = {}
+        """Layers that differ only in the numbers of their names and the bounds of their ADCs: (pattern, count, chip of
+        the first, tiles)."""
+        grouped: dict[tuple[str, ChipSpec, TilePlan], list[ChipSpec]] = {}
         for name, spec, plan in self:
             pattern = ".".join("*" if part.isdigit() else part for part in name.split("."))
-            grouped[pattern, spec, plan] = grouped.get((pattern, spec, plan), 0) + 1
-        return [(pattern, count, spec, plan) for (pattern, spec, plan), count in grouped.items()]
+            grouped.setdefault((pattern, spec.whatever_bound(), plan), []).append(spec)
+        return [(pattern, len(specs), specs[0], plan) for (pattern, _, plan), specs in grouped.items()]
 
     def __str__(self) -> str:
         rows = [("layer", "count", "chip", "in x out", "tiles each", "tile sizes (rows | columns)", "used")]

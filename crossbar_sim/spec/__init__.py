@@ -22,6 +22,7 @@ from crossbar_sim.spec.input_range import (
 )
 from crossbar_sim.spec.output_stage import OutputStageSpec
 from crossbar_sim.spec.programming import (
+    AbstractTargetProgramming,
     GradientDescentProgramming,
     LawProgramming,
     Programming,
@@ -29,10 +30,11 @@ from crossbar_sim.spec.programming import (
     SingleShot,
 )
 from crossbar_sim.spec.read_noise import FrozenReadNoise, PerReadNoise, ReadNoise, SplitReadNoise
-from crossbar_sim.spec.tile import TileSpec
+from crossbar_sim.spec.tile import LineFaults, TileSpec
 from crossbar_sim.spec.wires import WiresSpec
 
 __all__ = [
+    "AbstractTargetProgramming",
     "AdcKind",
     "AffineCompensation",
     "BitSliceEncoding",
@@ -49,6 +51,7 @@ __all__ = [
     "GradientDescentProgramming",
     "InputRange",
     "LawProgramming",
+    "LineFaults",
     "MinimumErrorRange",
     "OffsetEncoding",
     "OutputStageSpec",

@@ -72,19 +72,33 @@ class ChipSpec(StrictModel):
         self._check_currents()
         if self.device.telegraph is not None and self.read_noise is None:
             raise ValueError("device.telegraph is noise of the reads, but read_noise is off")
-        if isinstance(self.programming, GradientDescentProgramming):
-            raise ValueError(
-                "programming.kind = 'gradient_descent': only crossbar_sim.kernels.gradient_descent runs it so far; "
-                "for a chip use law, single_shot or program_verify"
-            )
+        self._check_programming()
         return self
+
+    def _check_programming(self) -> None:
+        """Refuse programming that this chip has no pairs or no faults for."""
+        programming = self.programming
+        apart = isinstance(self.encoding, OffsetEncoding) or (self.dac is not None and self.dac.phases == 4)
+        if isinstance(programming, GradientDescentProgramming):
+            if apart or not isinstance(self.encoding, PairEncoding) or self.encoding.devices > 1:
+                raise ValueError(
+                    "programming.kind = 'gradient_descent' changes g+ - g- of a pair; give encoding.kind: pair with "
+                    "devices: 1, and dac.phases 1 or 2"
+                )
+        elif programming.retarget_stuck:
+            if apart:
+                raise ValueError(
+                    "programming.retarget_stuck needs devices whose currents are subtracted ahead of the ADC; an "
+                    "offset encoding has one for a weight, and dac.phases = 4 reads g+ and g- apart"
+                )
+            stuck, lines = self.device.faults, self.tile.faults
+            if (stuck is None or stuck.is_ideal) and (lines is None or lines.is_ideal):
+                raise ValueError("programming.retarget_stuck cannot act: device.faults and tile.faults are off")
 
     def _check_currents(self) -> None:
         """Refuse currents that this chip would not show, or that no tile of it can have."""
         iv, polarity = self.device.iv, self.device.polarity
         encoding = self.dac.encoding if self.dac is not None else None
-        if polarity is not None and polarity.output_factor != 1:
-            raise ValueError("device.polarity.a_out acts on column sums, which no chip here does yet; give a_in only")
         if iv is None:
             return
         if not isinstance(encoding, AmplitudeEncoding):
@@ -144,6 +158,11 @@ class ChipSpec(StrictModel):
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
         return text
+
+    def whatever_bound(self) -> Self:
+        """The same for all chips that differ only in the full scale of their ADC, as layers of one chip may."""
+        adc = None if self.adc is None else self.adc.model_copy(update={"bound": 0.0, "source": ""})
+        return self.model_copy(update={"adc": adc, "source": ""})
 
     def explain(self) -> str:
         """Every field with its value, unit, meaning and source, as a table."""

@@ -10,7 +10,21 @@ from pydantic import Field
 from device_models.strict import Count, Fraction, KindOf, NonNegative, Positive, StrictModel, Text
 
 
-class LawProgramming(StrictModel):
+class AbstractTargetProgramming(StrictModel):
+    """What all kinds share that give every device a target of its own.
+
+    Equation   with `retarget_stuck`, where a device of a pair is stuck at s or on a broken line (s = 0), its partner
+               aims at clip(s + t_own - t_stuck, g_min, g_max): g+ - g- is kept as far as the window reaches
+    """
+
+    retarget_stuck: bool = Field(
+        False,
+        strict=True,
+        description="Whether the partner of a stuck device, or of one on a broken line, takes over its part",
+    )
+
+
+class LawProgramming(AbstractTargetProgramming):
     """The programming error of the device's own curves, which is the published outcome of its programming."""
 
     kind: Literal["law"] = "law"
@@ -21,7 +35,7 @@ class LawProgramming(StrictModel):
         return False
 
 
-class SingleShot(StrictModel):
+class SingleShot(AbstractTargetProgramming):
     """One pulse without verification: g = max(0, g_t (1 + sigma z))."""
 
     kind: Literal["single_shot"] = "single_shot"
@@ -32,7 +46,7 @@ class SingleShot(StrictModel):
         return self.sigma_write == 0
 
 
-class ProgramVerify(StrictModel):
+class ProgramVerify(AbstractTargetProgramming):
     """Read, compare and pulse again until the conductance read is within the tolerance.
 
     Equation   m = g + sigma_read z / sqrt(reads_averaged); stop where |m - g_t| <= tolerance, else
@@ -56,14 +70,18 @@ class ProgramVerify(StrictModel):
 class GradientDescentProgramming(StrictModel):
     """Pulses that lower the error of whole products with random inputs, without reading single devices.
 
-    Equation   E = A(X; G) - X W^T, D = E^T X / B; where |D| > threshold: g+ - g- changes by -eta s D plus write noise,
-               with s the conductance of a relative weight of 1
+    Equation   E = A(X; G) - X W^T, D = E^T X / (B s_x^2), X ~ N(0, s_x^2); where |D| > threshold: g+ - g- changes by
+               -eta s D plus write noise, with s the conductance of a relative weight of 1
+    On a chip  every tile by itself, from g_min on, through its own DAC, devices, wires, noise and ADC at time 0
     """
 
     kind: Literal["gradient_descent"] = "gradient_descent"
     eta: Positive = Field(description="Step relative to the estimated gradient")
     batch: Count = Field(description="Random input vectors of a step")
     steps: Count = Field(description="Steps, each with new inputs")
+    input_sigma: Fraction = Field(
+        0.25, description="s_x: s.d. of the inputs relative to the input range; they are limited to it"
+    )
     threshold: NonNegative = Field(0.0, description="Relative weights with a smaller gradient get no pulse")
     pulse_uS: Positive | None = Field(None, description="Unit of the pulses' effect; none: pulses of any size")
     sigma_write_uS: NonNegative = Field(0.0, description="Write noise that does not depend on the step, per pulse")

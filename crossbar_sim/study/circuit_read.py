@@ -216,7 +216,10 @@ def _currents_A(g_uS: Floats, v_V: Floats, wires: WiresSpec | None, law: Abstrac
         return solution.currents_A
     if law is None:
         return to_A(v_V @ g_uS)
-    return np.stack([to_A(law.current_uA(g_uS, np.repeat(v[:, None], g_uS.shape[1], 1)).sum(axis=0)) for v in v_V])
+    carries = g_uS > 0  # a device on a broken line has no curve
+    held = np.where(carries, g_uS, 1.0)
+    volts = (np.repeat(v[:, None], g_uS.shape[1], 1) for v in v_V)
+    return np.stack([to_A(np.where(carries, law.current_uA(held, v), 0.0).sum(axis=0)) for v in volts])
 
 
 def _wired(devices: Floats, per_node: int) -> Floats:

@@ -29,6 +29,11 @@ class AbstractPolarityAsymmetry(StrictModel, ABC):
     def is_ideal(self) -> bool: ...
 
     @property
+    def acts_on_inputs(self) -> bool:
+        """Whether `negative_factor` differs from 1 for some device."""
+        return not self.is_ideal
+
+    @property
     def output_factor(self) -> float:
         """Factor on a negative column sum [1]."""
         return 1.0
@@ -112,6 +117,10 @@ class GlobalAsymmetry(AbstractPolarityAsymmetry):
     @property
     def is_ideal(self) -> bool:
         return self.a_in == self.a_out == 0
+
+    @property
+    def acts_on_inputs(self) -> bool:
+        return self.a_in != 0
 
     @property
     def output_factor(self) -> float:

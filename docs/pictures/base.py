@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from crossbar_sim.array.matrix import AnalogMatrix
+from crossbar_sim.array.programmed import ProgrammedMatrix
 from crossbar_sim.spec import ChipSpec
 from device_models import AbstractDevice
 
@@ -94,3 +95,9 @@ def devices_at(
         matrix.age(torch.from_numpy(weight), t_s)
         found.append(matrix.conductances(torch.from_numpy(weight), (0, 0))[0][:copies].T)
     return np.stack(found)
+
+
+def relative_error(spec: ChipSpec, weight: torch.Tensor, x: torch.Tensor) -> float:
+    """rms error of products on a chip just after programming, relative to the rms of the products."""
+    exact = x @ weight.t()
+    return float((ProgrammedMatrix(weight, spec, 0, "picture").read(x) - exact).norm() / exact.norm())

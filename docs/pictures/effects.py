@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
+from crossbar_sim.array.matrix import AnalogMatrix
+from crossbar_sim.spec import ChipSpec
 from device_models.effects import CubicIV, DeviceAsymmetry, GlobalAsymmetry, MiloIV, SinhIV, StateAsymmetry, Temperature
 from device_models.ideal import Ideal
 from device_models.pcm_1m import Pcm1M
-from docs.pictures.base import devices_at, label, panels, picture
+from docs.pictures.base import devices_at, label, panels, picture, relative_error
 
 
 @picture("effect_faults")
@@ -25,6 +28,30 @@ def faults(figure: Figure) -> None:
     counts.hist(many.ravel(), bins=60)
     counts.set_yscale("log")
     label(counts, "conductance [uS]", "devices of 20 000")
+
+
+@picture("effect_lines")
+def lines(figure: Figure) -> None:
+    where, error = panels(figure, "g+ of four tiles, g+ and g- at mid-window", "error of products")
+    tile = {"rows": 32, "cols": 32, "faults": {"p_word_line": 0.06, "p_bit_line": 0.06}}
+    spec = ChipSpec.preset("ideal").evolve(tile=tile, encoding={"pair": "two_sided"})
+    weight = torch.zeros(64, 64)
+    weight[:, 0] = 1.0
+    matrix = AnalogMatrix(weight, spec, 0, "picture")
+    tiles = [[matrix.conductances(weight, (r, c))[0] for c in range(2)] for r in range(2)]
+    where.imshow(np.block(tiles), cmap="viridis", interpolation="nearest")
+    label(where, "output", "input")
+    rates = np.geomspace(1e-3, 0.1, 7)
+    draw = torch.Generator().manual_seed(0)
+    weight, x = torch.randn(256, 256, generator=draw), torch.randn(64, 256, generator=draw)
+    for name in ("p_word_line", "p_bit_line"):
+        found = []
+        for rate in rates:
+            spec = ChipSpec.preset("ideal").evolve(tile={"rows": 64, "cols": 64, "faults": {name: float(rate)}})
+            found.append(relative_error(spec, weight, x))
+        error.loglog(rates, found, "o", ms=3, label=name)
+    error.loglog(rates, np.sqrt(rates), "k:", label="root of the rate")
+    label(error, "rate", "rms error / rms", legend=True)
 
 
 @picture("effect_temperature")

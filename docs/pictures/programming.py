@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 from crossbar_sim.kernels.gradient_descent import gradient_descent_program
 from crossbar_sim.kernels.programming import program_verify_matrix, verify_table, write_keys
 from crossbar_sim.kernels.random import random_key
-from crossbar_sim.spec import GradientDescentProgramming, ProgramVerify
+from crossbar_sim.spec import ChipSpec, GradientDescentProgramming, ProgramVerify
 from device_models.ideal import Ideal
-from docs.pictures.base import devices_at, label, panels, picture
+from docs.pictures.base import devices_at, label, panels, picture, relative_error
 
 TARGET_uS, DEVICES = 10.0, (40, 1000)
 
@@ -44,6 +45,27 @@ def program_verify(figure: Figure) -> None:
         left.semilogy(after, [np.mean(pulses > k) for k in after], label=f"alpha = {alpha:g}")
     label(residuals, "g - target [uS]", f"devices of {target.size}")
     label(left, "pulses", "share", legend=True)
+
+
+@picture("programming_retarget")
+def retarget(figure: Figure) -> None:
+    rates = np.geomspace(1e-3, 0.1, 6)
+    draw = torch.Generator().manual_seed(0)
+    weight, x = torch.randn(128, 256, generator=draw), torch.randn(64, 256, generator=draw)
+    for axes, pair in zip(
+        panels(figure, "one-sided pairs", "two-sided pairs"), ("one_sided", "two_sided"), strict=True
+    ):
+        for kind in ("p_reset", "p_set"):
+            for retargets, style in ((False, "o:"), (True, "o-")):
+                found = []
+                for rate in rates:
+                    spec = ChipSpec.preset("ideal").evolve(
+                        **{"device.faults": {kind: float(rate)}, "encoding.pair": pair}
+                    )
+                    found.append(relative_error(spec.evolve(**{"programming.retarget_stuck": retargets}), weight, x))
+                name = f"{kind}, retargeted" if retargets else kind
+                axes.loglog(rates, found, style, ms=3, color="C0" if kind == "p_reset" else "C1", label=name)
+        label(axes, "share of devices", "rms error / rms", legend=True)
 
 
 @picture("programming_gradient_descent")

@@ -28,9 +28,18 @@ EFFECTS = {
         EXACT_LAW,
     ),
     "verified pulses": ({"programming": PULSES}, {"programming": EXACT_PULSE}, EXACT_LAW),
+    "broken lines": ({"tile.faults": {"p_word_line": 0.005, "p_bit_line": 0.005}}, {"tile.faults": {}}, {}),
 }
 """What switches an effect on, what gives it strength zero, and what both are compared on."""
 ALL = {name: value for on, _, _ in EFFECTS.values() for name, value in on.items()}
+COLUMN_SUMS = {
+    "negative sums": (
+        {"device.polarity": {"kind": "global", "a_out": 0.05}},
+        {"device.polarity": {"kind": "global", "a_out": 0.0}},
+        {},
+    ),
+}
+"""The same for what only the numba backend reads."""
 ENCODINGS = {
     "pair": {},
     "two-sided pair": {"pair": "two_sided"},
@@ -69,13 +78,28 @@ def _distance(logits, other):
     return float((logits - other).norm() / other.norm())
 
 
-@pytest.mark.parametrize(("on", "zero", "base"), EFFECTS.values(), ids=EFFECTS.keys())
+@pytest.mark.parametrize(
+    ("on", "zero", "base"), [*EFFECTS.values(), *COLUMN_SUMS.values()], ids=[*EFFECTS.keys(), *COLUMN_SUMS.keys()]
+)
 def test_logits_change_with_an_effect_and_only_if_it_has_strength(on, zero, base):
     off = PCM.evolve(**base)
     without, same, changed = (_logits(_mapped(spec)) for spec in (off, off.evolve(**zero), off.evolve(**on)))
     assert torch.equal(same, without)
     assert changed.isfinite().all()
     assert 0.01 < _distance(changed, without) < 1.5
+
+
+def test_partners_and_gradient_descent_bring_logits_back_that_stuck_devices_spoil():
+    with torch.no_grad():
+        digital = _llama()(input_ids=TOKENS).logits
+    stuck = PCM.evolve(**{"device.faults": {"p_reset": 0.02, "p_set": 0.01}})
+    descent = {"kind": "gradient_descent", "eta": 0.5, "batch": 128, "steps": 10}
+    plain, partners, descended = (
+        _distance(_logits(_mapped(spec, t=0)), digital)
+        for spec in (stuck, stuck.evolve(**{"programming.retarget_stuck": True}), stuck.evolve(programming=descent))
+    )
+    assert partners < 0.9 * plain
+    assert descended < 0.7 * plain
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS.values(), ids=ENCODINGS.keys())

@@ -177,3 +177,14 @@ def test_frozen_noise_adds_its_variance_to_that_of_the_state(name):
     mean, sd = law(device, g_uS, t_s)
     (sample,) = _devices_at(_tile(device, (g_uS,), DRAWS, FrozenReadNoise()), t_s)
     _agree(sample, mean, np.hypot(sd, sigma_uS(np.array([mean]))[0]))
+
+
+def test_cmo_reram_stays_within_its_window():
+    """The source limits the relaxed conductance: what would lie outside lies at the end."""
+    tile = _tile(ReramCmo(), [9.5, 88.2], DRAWS // 2, None)
+    low, high = _devices_at(tile, HOUR)
+    for g, target, end in ((low, 9.5, 9.0), (high, 88.2, 88.2)):
+        mean, sd = target - 0.728810, np.hypot(0.755851, 0.00106879 * target + 0.00081107)
+        beyond = norm.cdf((end - mean) / sd if end == 9.0 else (mean - end) / sd)
+        assert 9.0 <= g.min() <= g.max() <= 88.2
+        assert abs((g == end).mean() - beyond) < 4 * np.sqrt(beyond * (1 - beyond) / g.size)

@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 
-from crossbar_sim.kernels.faults import fault_keys, fault_table, stick_devices
+from crossbar_sim.kernels.faults import fault_keys, fault_table, find_stuck
 from device_models.effects import StuckFaults
 
 N = 1000
 
 
 def _stuck(faults):
-    g, variance = np.full((N, N), 7.0), np.ones((N, N))
+    held, stuck = np.empty((N, N)), np.empty((N, N), bool)
     key, table = fault_keys(0, "layer")[0], fault_table(faults, 0.0, 25.0)
     for col in range(N):
-        stick_devices(key, 0, col, table, g[col], variance[col])
-    return g
+        find_stuck(key, 0, col, table, held[col], stuck[col])
+    return np.where(stuck, held, 7.0)
 
 
 @pytest.mark.parametrize("p", [0.01, 0.1, 1e-4])

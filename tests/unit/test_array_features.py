@@ -83,6 +83,42 @@ def test_with_exact_inputs_a_polarity_leaves_positive_ones_alone():
     )
 
 
+@pytest.mark.parametrize("a_in", [0.0, 0.2])
+def test_negative_column_sums_count_less_tile_by_tile(a_in):
+    law = GlobalAsymmetry(a_in=a_in, a_out=0.3)
+    programmed = _programmed(BARE.evolve(dac={"bits": None}, **{"device.polarity": law}))
+    matrix, x = programmed.matrix, _inputs().numpy()
+    expected = np.zeros((len(x), N_OUT))
+    for (_, _, (a, b)), effective, gain in zip(matrix.parts, matrix.effective, matrix.gain, strict=True):
+        drive = np.where(x[:, a:b] < 0, (1 - a_in) * x[:, a:b], x[:, a:b])
+        sums = drive @ effective.numpy().T
+        expected += np.where(sums < 0, 0.7 * sums, sums) * gain.numpy()
+    assert (matrix.features is None) == (a_in == 0)
+    _check(programmed, expected)
+
+
+def test_noise_of_devices_is_part_of_a_negative_sum():
+    spec = ChipSpec.preset("pcm_1m").evolve(tile={"rows": 64}, dac=None, adc=None, read_noise="per_read")
+    plain = _programmed(spec).read(_inputs(40))
+    halved = _programmed(spec.evolve(**{"device.polarity": GlobalAsymmetry(a_out=0.5)})).read(_inputs(40))
+    torch.testing.assert_close(halved, torch.where(plain < 0, plain / 2, plain), rtol=1e-12, atol=0)
+
+
+def test_output_noise_comes_behind_a_negative_sum():
+    noisy = {"bits": 16, "bound": 1000.0, "output_noise": 0.05}
+    held = {"bits": None, "range": {"kind": "static", "value": 4.0}}
+    spec = BARE.evolve(tile={"rows": 64}, dac=held, adc=noisy)
+    x = _inputs(1).repeat(4000, 1)
+    plain, halved = (
+        _programmed(spec.evolve(**{"device.polarity": GlobalAsymmetry(a_out=a_out)})).read(x) for a_out in (0.0, 0.5)
+    )
+    ratio = (halved.std(dim=0) / plain.std(dim=0)).numpy()
+    assert abs(ratio - 1).max() < 5 / np.sqrt(4000)
+    clear = plain.mean(dim=0) < -1.0
+    assert clear.sum() > 10
+    np.testing.assert_allclose((halved.mean(dim=0) / plain.mean(dim=0))[clear], 0.5, atol=0.02)
+
+
 def test_read_noise_of_negative_inputs_is_that_of_their_conductances():
     polarity = GlobalAsymmetry(a_in=0.5)
     spec = ChipSpec.preset("pcm_1m").evolve(**SHAPES, dac=None, adc=None, read_noise="per_read")
@@ -109,8 +145,6 @@ def test_read_noise_of_negative_inputs_is_that_of_their_conductances():
          "chip: dac.encoding.v_read_V = 0.4 V: device.iv holds up to 0.288675 V"),
         ({"device.iv": SinhIV(v0_V=0.3), "dac": {"encoding": AMPLITUDE}, "wires": {}},
          "chip: device.iv cannot be combined with wires on a chip; crossbar_sim.circuit solves it"),
-        ({"device.polarity": GlobalAsymmetry(a_out=0.1)},
-         "chip: device.polarity.a_out acts on column sums, which no chip here does yet; give a_in only"),
     ],
 )  # fmt: skip
 def test_currents_that_a_chip_cannot_have_are_refused(changes, message):
@@ -119,6 +153,13 @@ def test_currents_that_a_chip_cannot_have_are_refused(changes, message):
     assert str(caught.value) == message
 
 
-def test_torch_does_not_read_them():
-    with pytest.raises(UsageError, match="devices whose current is not conductance times input"):
-        _programmed(BARE.evolve(**{"device.polarity": DeviceAsymmetry(sigma=0.2)})).read(_inputs(), backend="torch")
+@pytest.mark.parametrize(
+    ("polarity", "what"),
+    [
+        (DeviceAsymmetry(sigma=0.2), "devices whose current is not conductance times input"),
+        (GlobalAsymmetry(a_out=0.2), "a polarity of column sums"),
+    ],
+)
+def test_torch_does_not_read_them(polarity, what):
+    with pytest.raises(UsageError, match=what):
+        _programmed(BARE.evolve(**{"device.polarity": polarity})).read(_inputs(), backend="torch")

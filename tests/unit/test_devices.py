@@ -111,7 +111,7 @@ def _only(curves, **kept):
     """The same curves without any error but those given."""
     zero = np.zeros_like(curves.nodes_uS)
     off = dict.fromkeys(curves._fields[1:9], zero)
-    return curves._replace(**{**off, **kept}, floor_at_zero=False)
+    return curves._replace(**{**off, **kept}, floor_uS=None, ceiling_uS=None)
 
 
 NO_EFFECTS = effect_tables(Ideal(), LawProgramming(), 0.0, None)

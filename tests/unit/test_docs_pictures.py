@@ -39,6 +39,7 @@ def test_every_entry_and_every_effect_has_a_picture(drawn):
     assert [name for name, text in entries.items() if "](pictures/" not in text] == sorted(WITHOUT_PICTURES)
     effects = {path.stem for path in Path(device_models.effects.__file__).parent.glob("*.py")} - {"__init__", "checks"}
     wanted = {f"effect_{name}" for name in effects} | {f"device_{kind}" for kind in devices()}
+    wanted |= {"effect_lines", "programming_retarget"}
     wanted |= {f"programming_{kind}" for kind in programming._kinds() if kind != "law"}  # the pictures of the devices
     assert wanted - set(drawn.pictures) == set()
 

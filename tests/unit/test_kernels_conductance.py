@@ -100,9 +100,9 @@ def test_age_matrix_equals_the_reference_for_every_encoding(layout, dtype):
 
 
 @pytest.mark.parametrize("dead_uS", [0.0, 3.0])
-@pytest.mark.parametrize("floor_at_zero", [True, False])
+@pytest.mark.parametrize("limits", [(0.0, None), (None, None), (2.0, 20.0), (None, 20.0)])
 @pytest.mark.parametrize("noise_at_programmed", [True, False])
-def test_age_matrix_equals_the_reference_for_a_device_with_every_effect(dead_uS, floor_at_zero, noise_at_programmed):
+def test_age_matrix_equals_the_reference_for_a_device_with_every_effect(dead_uS, limits, noise_at_programmed):
     g = Ideal().nodes_uS()
     curves = DeviceCurves(
         nodes_uS=g,
@@ -116,8 +116,9 @@ def test_age_matrix_equals_the_reference_for_a_device_with_every_effect(dead_uS,
         read_rel=0.1 - 0.001 * g,
         log_time=5.0,
         noise_at_programmed=noise_at_programmed,
-        floor_at_zero=floor_at_zero,
+        floor_uS=limits[0],
         dead_uS=dead_uS,
+        ceiling_uS=limits[1],
     )
     _compare(curves, (0.0, 25.0), PAIR, np.float64)
 

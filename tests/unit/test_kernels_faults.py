@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from crossbar_sim.kernels import reference
-from crossbar_sim.kernels.faults import fault_keys, fault_table, stick_devices
+from crossbar_sim.kernels.faults import fault_keys, fault_table, find_stuck
 from device_models.effects import StuckFaults
 
 G_MIN, G_MAX = 0.5, 25.0
@@ -13,15 +13,15 @@ MIXED = StuckFaults(p_reset=0.1, p_set=0.05, p_random=0.2)
 
 
 @numba.njit(parallel=True)
-def _stick(key, row, first_col, table, g, variance):
-    for o in numba.prange(g.shape[0]):
-        stick_devices(key, row, first_col + o, table, g[o], variance[o])
+def _find(key, row, first_col, table, held, stuck):
+    for o in numba.prange(held.shape[0]):
+        find_stuck(key, row, first_col + o, table, held[o], stuck[o])
 
 
 def _stuck(faults, n_out, n, row=0, first_col=0, dtype=np.float64, polarity=0):
-    g, variance = np.full((n_out, n), 7.0, dtype), np.full((n_out, n), 0.3, dtype)
-    _stick(fault_keys(0, "layer")[polarity], row, first_col, fault_table(faults, G_MIN, G_MAX), g, variance)
-    return g, variance
+    held, stuck = np.empty((n_out, n), dtype), np.empty((n_out, n), bool)
+    _find(fault_keys(0, "layer")[polarity], row, first_col, fault_table(faults, G_MIN, G_MAX), held, stuck)
+    return np.where(stuck, held, dtype(7.0)), stuck
 
 
 def _reference(faults, n_out, n):
@@ -41,10 +41,10 @@ def _reference(faults, n_out, n):
      StuckFaults(p_reset=0.7, p_set=0.2, p_random=0.1)],
 )  # fmt: skip
 def test_kernel_equals_the_reference(faults, dtype, rtol):
-    g, variance = _stuck(faults, 30, 700, dtype=dtype)
+    g, stuck = _stuck(faults, 30, 700, dtype=dtype)
     expected = _reference(faults, 30, 700)
     np.testing.assert_allclose(g, expected, rtol=rtol)
-    np.testing.assert_array_equal(variance, np.where(expected == 7.0, dtype(0.3), dtype(0)))
+    np.testing.assert_array_equal(stuck, expected != 7.0)
 
 
 def test_a_device_is_stuck_alike_in_any_tile():

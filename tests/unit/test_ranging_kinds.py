@@ -192,6 +192,22 @@ class TestAdcBound:
         both = cs.calibrate_adc_bound(cs.map_model(self.layers(), self.SPEC, rules={"2": wide}), [self.X])
         assert both == alone
 
+    def test_every_layer_may_have_a_bound_of_its_own(self, tmp_path):
+        rules = cs.calibrate_adc_bounds(cs.map_model(self.layers(), self.SPEC), [self.X], 0.01)
+        alone = cs.calibrate_adc_bound(cs.map_model(self.layers(), self.SPEC, rules={"2": "digital"}), [self.X], 0.01)
+        assert list(rules) == ["0", "2"]
+        assert rules["0"] == alone
+        assert rules["2"].adc.bound != alone.adc.bound
+        mapped = cs.map_model(self.layers(), self.SPEC, rules=rules)
+        with torch.no_grad():
+            mapped(self.X)
+            for programmed in mapped.chip.matrices.values():
+                assert 0 < programmed.matrix.n_saturated / programmed.matrix.n_outputs <= 0.0101
+            mapped.chip.save(tmp_path / "chip")
+            assert torch.equal(cs.load_chip(tmp_path / "chip", self.layers())(self.X), mapped(self.X))
+        bounds = sorted(spec.adc.bound for spec in rules.values())
+        assert f"bound {bounds[0]:g} to {bounds[1]:g}" in str(mapped.chip.summary())
+
     @pytest.mark.parametrize(
         ("spec", "options", "text"),
         [
