@@ -83,8 +83,7 @@ def candidate(name: str, reads: Reads, nodes: Nodes) -> Law:
 
 
 def conductance_nodes(reads: Reads, per_node: int, most: int) -> tuple[float, ...]:
-    """Conductances with equal numbers of cells between them, from the lowest to the highest start."""
+    """Conductances with equal numbers of cells between them, from the lowest to the highest start; one if all are."""
     first_of_cell = np.unique(reads.cell, return_index=True)[1]
-    n = int(np.clip(len(first_of_cell) // per_node, 1, most))
-    shares = np.linspace(0, 1, n) if n > 1 else np.array([0.5])
+    shares = np.linspace(0, 1, int(np.clip(len(first_of_cell) // per_node, 2, most)))
     return tuple(np.unique(np.quantile(reads.g_uS[first_of_cell], shares)).tolist())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,15 +25,17 @@ from device_models.relaxation import RelaxationTable, rise
 Floats = NDArray[np.float64]
 
 KELVIN = 273.15
-SCORES = (-3.0, -2.33, -1.645, -0.8, 0.0, 0.8, 1.645, 2.33, 3.0)
-CELLS_PER_CONDUCTANCE, MOST_CONDUCTANCES = 100, 9
+MANY_CELLS = 1000
+MANY_SCORES, FEW_SCORES = (-3.0, -2.33, -1.645, -0.8, 0.0, 0.8, 1.645, 2.33, 3.0), (-2.0, -1.0, 0.0, 1.0, 2.0)
+"""Normal scores at which the law has slopes, for many cells and for few."""
+FEWEST_CELLS, CELLS_PER_CONDUCTANCE, MOST_CONDUCTANCES = 100, 250, 9
 ARRHENIUS, EACH = "Arrhenius", "each temperature"
 _EVEN = norm.ppf((np.arange(400) + 0.5) / 400)
 """Normal scores of equal probability, for moments."""
 
 
 def activation(temperature_C: ArrayLike) -> Floats:
-    """exp(-1 eV / k_B T) in units of its value at 25 C: the abscissa of which a rate of energy E is the power E / eV."""
+    """exp(-1 eV / k_B T) over its value at 25 C: the abscissa of which a rate of energy E is the power E / eV."""
     inverse = 1.0 / (BOLTZMANN_EV_PER_K * (np.asarray(temperature_C, float) + KELVIN))
     return np.exp(1.0 / (BOLTZMANN_EV_PER_K * (25.0 + KELVIN)) - inverse)
 
@@ -131,12 +134,12 @@ def fit_retention(
     laws = {ARRHENIUS: measured[[0, -1]]} | ({EACH: measured} if len(measured) > 2 else {})
     if model is not None and model not in laws:
         raise UsageError(f"model = {model!r}: must be one of {', '.join(laws)}{nearest(model, laws)}")
-    nodes = {name: Nodes(g, tuple(activation(t).tolist()), SCORES) for name, t in laws.items()}
+    scores = MANY_SCORES if reads.cell.max() + 1 >= MANY_CELLS else FEW_SCORES
+    nodes = {name: Nodes(g, tuple(activation(t).tolist()), scores) for name, t in laws.items()}
     ranking = None
     if model is None:
-        ranking = rank_laws(
-            [candidate(name, reads, n) for name, n in nodes.items()], reads.cell, folds=folds, seed=seed
-        )
+        candidates = [candidate(name, reads, law) for name, law in nodes.items()]
+        ranking = rank_laws(candidates, reads.cell, folds=folds, seed=seed)
     chosen = model or (ranking.chosen if ranking else ARRHENIUS)
     at_C, law = laws[chosen], nodes[chosen]
     found = fit_nodes(reads, law, [f"T={t:.4g}C" for t in at_C], seed)
@@ -168,7 +171,7 @@ def fit_retention(
         window_uS=(g[0], g[-1]) if len(g) > 1 else None,
         g_uS=g,
         temperatures_C=tuple(at_C.tolist()),
-        z=SCORES,
+        z=scores,
         activation_eV=energies,
         measured_C=tuple(measured.tolist()),
         bake_s=tuple(one_time),
@@ -193,8 +196,8 @@ def _bakes(table: RetentionTable) -> tuple[Reads, Floats, Floats, tuple[tuple[st
     a, b = a[pair], b[pair]
     _, compact = np.unique(cell[a], return_inverse=True)
     n_cells = len(np.unique(compact))
-    if n_cells < CELLS_PER_CONDUCTANCE:
-        raise UsageError(f"retention: {n_cells} cells have two reads at a temperature: needs {CELLS_PER_CONDUCTANCE}")
+    if n_cells < FEWEST_CELLS:
+        raise UsageError(f"retention: {n_cells} cells have two reads at a temperature: needs {FEWEST_CELLS}")
     temperature = table.temperature_C[a]
     if len(np.unique(temperature)) < 2:
         raise UsageError(f"retention: pairs of reads at {temperature[0]:g} C only: needs at least two temperatures")
@@ -216,7 +219,7 @@ def _activation(values: Floats, draws: Floats, nodes: Nodes, at_C: Floats) -> tu
         return np.concatenate([[each.mean()], each, steps])
 
     names = ["e_spread", *(f"e_spread(g={g:.4g}uS)" for g in nodes.g_uS)]
-    names += [f"e_spread({a:g} to {b:g}C)" for a, b in zip(at_C[:-1], at_C[1:], strict=True)]
+    names += [f"e_spread({a:g} to {b:g}C)" for a, b in pairwise(at_C)]
     low, high = percentile_intervals([energies(row) for row in draws])
     return parameters(names, energies(values), low, high, ["eV"] * len(names))
 

@@ -77,7 +77,9 @@ class RelaxationTable(StrictModel):
                the last two times are continued: median in ln t, slopes as a power of time; the path is held there
     """
 
-    g_uS: tuple[NonNegative, ...] = Field(description="Conductances of the table, ascending", min_length=1)
+    g_uS: tuple[NonNegative, ...] = Field(
+        description="Conductances of the table, ascending; one stands for all", min_length=1
+    )
     t_s: tuple[Positive, ...] = Field(description="Times of the table since programming, ascending", min_length=1)
     z: tuple[Number, ...] = Field(description="Normal scores of the slopes, ascending, one of them 0", min_length=1)
     median_uS: tuple[tuple[Number, ...], ...] = Field(description="Median shift: a row for each t_s, over g_uS")

@@ -167,7 +167,7 @@ class Tabulated(AbstractDevice):
         if other:
             raise ValueError(f"relaxation and {other} exclude each other: the shift would count twice")
         first, last = relaxation.g_uS[0], relaxation.g_uS[-1]
-        if self.g_min_uS < first or self.g_max_uS > last:
+        if first < last and (self.g_min_uS < first or self.g_max_uS > last):  # one conductance stands for all
             raise ValueError(
                 f"the window {self.g_min_uS:g} to {self.g_max_uS:g} uS must lie within relaxation.g_uS, {first:g} to "
                 f"{last:g} uS"
