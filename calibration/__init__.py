@@ -40,7 +40,6 @@ _LAZY = {
     "ReadTrace": "calibration.tables",
     "RelaxationFit": "calibration.relaxation",
     "RetentionFit": "calibration.retention",
-    "RetentionStatistics": "calibration.tables",
     "RetentionTable": "calibration.tables",
     "StuckFit": "calibration.stuck",
     "TelegraphFit": "calibration.telegraph",

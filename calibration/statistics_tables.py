@@ -64,35 +64,3 @@ class DriftStatistics(AbstractTable):
             source=source,
             left_out=left_out,
         )
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class RetentionStatistics(AbstractTable):
-    """Conductance over many devices and time, one row for each target and time.
-
-    t_s, mean_uS, sigma_uS, [g_target_uS], [n_cells]
-    """
-
-    t_s: Floats
-    mean_uS: Floats
-    sigma_uS: Floats
-    g_target_uS: Floats | None = None
-    n_cells: Floats | None = None
-
-    @classmethod
-    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Negative) -> Self:
-        t, mean = columns.numbers("t_s", low=0.0), columns.numbers("mean_uS", low=0.0, negative=negative)
-        sigma = columns.numbers("sigma_uS", low=0.0)
-        target = columns.numbers("g_target_uS", low=0.0) if columns.has("g_target_uS") else None
-        n_cells = columns.numbers("n_cells", low=2.0) if columns.has("n_cells") else None
-        left_out, keep = columns.counts(), columns.keep
-        columns.unique({"t_s": t} if target is None else {"g_target_uS": target, "t_s": t})
-        return cls(
-            t_s=t[keep],
-            mean_uS=mean[keep],
-            sigma_uS=sigma[keep],
-            g_target_uS=None if target is None else target[keep],
-            n_cells=None if n_cells is None else n_cells[keep],
-            source=source,
-            left_out=left_out,
-        )

@@ -3,7 +3,7 @@
 from calibration.abstract_table import AbstractTable
 from calibration.cell_tables import IVTable, ProgrammingTable, RetentionTable
 from calibration.circuit_tables import ConverterHistogram, ConverterTable, MVMTable, PulseTable, ReadTrace
-from calibration.statistics_tables import DriftStatistics, ProgrammingStatistics, RetentionStatistics
+from calibration.statistics_tables import DriftStatistics, ProgrammingStatistics
 
 __all__ = [
     "AbstractTable",
@@ -16,6 +16,5 @@ __all__ = [
     "ProgrammingTable",
     "PulseTable",
     "ReadTrace",
-    "RetentionStatistics",
     "RetentionTable",
 ]

@@ -17,7 +17,6 @@ from calibration import (
     ProgrammingTable,
     PulseTable,
     ReadTrace,
-    RetentionStatistics,
     RetentionTable,
 )
 from device_models.errors import StoreError, UsageError
@@ -158,8 +157,6 @@ def test_statistics_have_tables_of_their_own():
         ProgrammingStatistics.from_frame(frame.assign(n_cells=[1, 5]))
     drift = DriftStatistics.from_frame(pd.DataFrame({"g_uS": [1.0], "nu_mean": [0.05], "nu_sigma": [0.01]}))
     assert drift.nu_mean.tolist() == [0.05]
-    over_time = RetentionStatistics.from_frame(pd.DataFrame({"t_h": [1.0], "mean_uS": [5.0], "sigma_uS": [0.1]}))
-    assert over_time.t_s.tolist() == [3600.0]
 
 
 def test_a_trace_from_npz_and_from_csv_is_the_same(tmp_path):
