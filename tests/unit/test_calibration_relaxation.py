@@ -82,7 +82,7 @@ def test_the_density_is_that_of_the_quantile_function():
 
 @pytest.mark.parametrize(("law", "model"), [(NORMAL, "normal, power of time"), (TAILED, "5 slopes, power of time")])
 def test_intervals_cover_the_truth_without_bias_and_the_true_law_is_kept(law, model):
-    repeats, times = 30, np.geomspace(0.1, 1e4, 8)
+    repeats, times = 20, np.geomspace(0.1, 1e4, 8)
     covered, bias, width, rejected = [], [], [], []
     for seed in range(repeats):
         fit = fit_relaxation(_table(_cells(law, 512, times, seed)), model=model)
@@ -96,7 +96,7 @@ def test_intervals_cover_the_truth_without_bias_and_the_true_law_is_kept(law, mo
     assert 0.84 < np.mean(covered) < 0.95
     error = np.std(bias, axis=0, ddof=1) / np.sqrt(repeats)
     assert np.all(np.abs(np.mean(bias, axis=0)) < 0.25 * np.mean(width, axis=0) + 2 * error)
-    assert np.sum(rejected) <= 0.1 * repeats + 2  # 0.1 and its standard error of 0.05
+    assert np.sum(rejected) <= 0.1 * repeats + 2  # 0.1 and its standard error of 0.07
 
 
 def test_a_normal_law_is_rejected_for_tailed_cells():
