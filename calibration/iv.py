@@ -123,7 +123,7 @@ class IVFit(Fit):
 def fit_iv(table: IVTable, *, seed: int = 0, model: str | None = None, rank: bool = True) -> IVFit:
     """Fit the non-linearity of currents, cell by cell and over cells.
 
-    Arguments  model: a candidate's name instead of the ranking; rank=False takes "cubic, degree 1, heavy tails"
+    Arguments  model: a candidate's name instead of the ranking; rank=False takes the cubic with heavy tails
     Errors     UsageError: fewer than 20 cells with five different voltages and a positive conductance
     """
     cells = cell_curves(table.cell, table.v_V, table.i_uA)

@@ -177,10 +177,10 @@ def laws_for(cells: CellCurves) -> list[IVLaw]:
     """The candidates for these cells, plainest first."""
     low, high = np.quantile(cells.g_uS, [0.05, 0.95])
     spread_out = high > 1.2 * low
-    kinds = [("linear", 0), ("sinh", 0)]
-    kinds += [(f"{word}, degree {d}", d) for word in ("quadratic", "cubic") for d in range(3 if spread_out else 1)]
-    laws = []
-    for name, degree in kinds:
+    top = 2 if spread_out else 0
+    kinds = [("quadratic", d) for d in range(top + 1)] + [("cubic", top)]
+    laws = [IVLaw.named(name, (float((low + high) / 2),)) for name in ("linear", "sinh")]
+    for word, degree in kinds:
         nodes = np.linspace(low, high, degree + 1).tolist() if degree else [float((low + high) / 2)]
-        laws += [IVLaw.named(name + tails, tuple(nodes)) for tails in ("", _HEAVY)]
+        laws += [IVLaw.named(f"{word}, degree {degree}{tails}", tuple(nodes)) for tails in ("", _HEAVY)]
     return laws

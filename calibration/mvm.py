@@ -225,9 +225,10 @@ def _columns(found: Regression, variance: float, seed: int, n: int) -> _Columns:
         if m > 1:
             square = float(np.var(value, ddof=1))
             names.append(f"{name}_sd")
-            values.append(float(np.sqrt(max(square - np.mean(se2), 0.0))))
+            own = float(np.mean(se2))
+            values.append(float(np.sqrt(max(square - own, 0.0))))
             for side, ppf in ((low, 0.95), (high, 0.05)):
-                side.append(float(np.sqrt(max(square * (m - 1) / chi2.ppf(ppf, m - 1) - np.mean(se2), 0.0))))
+                side.append(float(np.sqrt(max(square * (m - 1) / float(chi2.ppf(ppf, m - 1)) - own, 0.0))))
     if own_errors:
         square, size = float(np.mean(found.errors**2)), found.errors.size
         names.append("weight_error")
@@ -235,7 +236,7 @@ def _columns(found: Regression, variance: float, seed: int, n: int) -> _Columns:
         for side, ppf in ((low, 0.95), (high, 0.05)):
             side.append(float(np.sqrt(max(square * size / chi2.ppf(ppf, size) - variance * found.errors_unit, 0.0))))
     centre = np.array(values)
-    lows, highs = np.minimum(np.array(low), centre), np.maximum(np.array(high), centre)
+    lows, highs = np.minimum(np.array(low, float), centre), np.maximum(np.array(high, float), centre)
     draws = normal_draws(centre, np.diag(((highs - lows) / 3.29) ** 2), n, seed)
     spread = np.array([name.endswith(("_sd", "weight_error")) for name in names])
     draws[:, spread] = np.abs(draws[:, spread])

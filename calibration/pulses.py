@@ -14,6 +14,7 @@ from calibration.fit import Candidate, Fit, Goodness, LeftOut, Provenance
 from calibration.goodness import dispersion_test, shape_test
 from calibration.maximum import estimate, maximise
 from calibration.picture import FitPicture
+from calibration.pulse_cycles import cycle_sigma
 from calibration.pulse_laws import Series, StepLaw, candidates
 from calibration.selection import Law, Mask, rank_laws
 from calibration.tables import PulseTable
@@ -214,7 +215,7 @@ def _fit_direction(
     notes = found.warnings(names)
     ramps = len(np.unique(series.ramp))
     if ramps >= 5:
-        cycle, cycle_draws = _cycle(direction, law, found.values, series, unit, seed + 1, len(draws))
+        cycle, cycle_draws = cycle_sigma(direction, law, found.values, series, unit, seed + 1, len(draws))
         own, draws = (*own, cycle), np.column_stack([draws, cycle_draws])
     else:
         notes += (f"{direction}_cycle_sigma: not identified by {ramps} ramps",)
@@ -239,42 +240,6 @@ def _candidate(law: StepLaw, series: Series, unit: float) -> Law:
         return likelihood(theta)[test]
 
     return Law(law.name, len(law.names), held_out)
-
-
-def _cycle(
-    direction: str, law: StepLaw, theta: Floats, series: Series, unit: float, seed: int, n: int
-) -> tuple[Parameter, Floats]:
-    """Relative s.d. of the step from ramp to ramp, its own noise taken off; interval by bootstrap over ramps.
-
-    Each ramp's factor on f comes from one scoring step of its likelihood; R. DerSimonian and N. Laird, Control. Clin.
-    Trials 7, 177 (1986) for the s.d.
-    """
-    h, k = 1e-3, len(law.knots)
-    _, ramp = np.unique(series.ramp, return_inverse=True)
-
-    def scaled(factor: float) -> Any:
-        moved = theta.copy()
-        moved[:k] *= factor
-        if law.relative:  # the spread must not move with the step
-            moved[-2] -= np.log(factor)
-        return np.bincount(ramp, weights=law.filtered(moved, series, unit).likelihood.sum(axis=1))
-
-    up, middle, down = scaled(1 + h), scaled(1.0), scaled(1 - h)
-    information = np.maximum(-(up - 2 * middle + down) / h**2, 1e-12)
-    deviation = (up - down) / (2 * h) / information
-
-    def sigma(rows: NDArray[np.int64]) -> float:
-        d, w = deviation[rows], information[rows]
-        excess = np.sum(w * (d - np.average(d, weights=w)) ** 2) - (len(d) - 1)
-        return float(np.sqrt(max(excess, 0.0) / (w.sum() - np.sum(w**2) / w.sum())))
-
-    rng = np.random.default_rng(seed)
-    m = len(deviation)
-    draws = np.array([sigma(rng.integers(0, m, m)) for _ in range(n)])
-    value = sigma(np.arange(m))
-    low, high = np.quantile(draws, [0.05, 0.95])
-    ends = {"low": min(float(low), value), "high": max(float(high), value)}
-    return Parameter(name=f"{direction}_cycle_sigma", value=value, unit="1", **ends), draws
 
 
 def _tests(found: dict[str, _Direction]) -> tuple[Goodness, ...]:

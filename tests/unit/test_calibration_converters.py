@@ -64,9 +64,9 @@ def test_transitions_follow_the_noise_free_ones_under_noise():
 
 def test_intervals_cover_and_are_centred():
     covered, offset = [], []
-    for seed in range(100):
+    for seed in range(50):
         table, errors = ramp(
-            seed, n=4000, noise=0.2 * LSB, gain_sd=0.02, offset_sd_lsb=1.0, inl_cubic=0.02, dnl_lsb=0.1
+            seed, n=3000, noise=0.2 * LSB, gain_sd=0.02, offset_sd_lsb=1.0, inl_cubic=0.02, dnl_lsb=0.1
         )
         fit = fit_converter(table, lsb=LSB, bound=BOUND)
         truth = {"gain": errors.gain[0], "offset_lsb": errors.offset[0] / LSB, "inl_cubic": 0.02, "dnl_lsb": 0.1}
@@ -76,7 +76,7 @@ def test_intervals_cover_and_are_centred():
             covered.append(p is not None and p.low <= true <= p.high)
             row.append(0.0 if p is None else (p.value - true) / (p.high - p.low))
         offset.append(row)
-    assert 0.85 <= np.mean(covered) <= 0.95  # 400 intervals: 0.9 +- 0.015
+    assert 0.84 <= np.mean(covered) <= 0.96  # 200 intervals: 0.9 +- 0.021
     assert np.abs(np.mean(offset, axis=0)).max() < 0.25
 
 

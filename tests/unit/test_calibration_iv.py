@@ -34,7 +34,7 @@ def parabolas(seed, n=512, sigma=0.1, student=None):
 
 def test_intervals_cover_and_are_centred():
     covered, offset = [], []
-    for seed in range(50):
+    for seed in range(30):
         g, a2, a3, _ = parabolas(seed)
         fit = fit_iv(table(g, a2, a3, seed), model="quadratic, degree 1")
         nodes = fit.nodes_uS
@@ -42,26 +42,26 @@ def test_intervals_cover_and_are_centred():
         for p, true in zip(fit.parameters, truth, strict=True):
             covered.append(p.low <= true <= p.high)
             offset.append((p.value - true) / (p.high - p.low))
-    share = np.mean(covered)  # 350 intervals: 0.9 +- 0.016
-    assert 0.85 <= share <= 0.95
-    assert np.abs(np.mean(np.reshape(offset, (50, 7)), axis=0)).max() < 0.25
+    share = np.mean(covered)  # 210 intervals: 0.9 +- 0.021
+    assert 0.84 <= share <= 0.96
+    assert np.abs(np.mean(np.reshape(offset, (30, 7)), axis=0)).max() < 0.25
 
 
 def test_right_law_is_kept_and_wrong_laws_are_rejected():
     right, linear, constant = 0, 0, 0
-    for seed in range(20):
+    for seed in range(12):
         g, a2, a3, _ = parabolas(seed)
         data = table(g, a2, a3, seed)
         right += any(t.rejected for t in fit_iv(data, model="quadratic, degree 1").goodness)
         linear += any(t.rejected for t in fit_iv(data, model="linear").goodness)
         constant += any(t.rejected for t in fit_iv(data, model="quadratic, degree 0").goodness)
-    assert right <= 4  # at most 10 % expected; 5 of 20 have a chance of 4 %
-    assert linear >= 16
-    assert constant >= 16
+    assert right <= 3  # at most 10 % expected; 4 of 12 have a chance of 3 %
+    assert linear >= 10
+    assert constant >= 10
 
 
 def test_ranking_takes_the_plainest_of_the_right_laws():
-    g, a2, a3, _ = parabolas(3, n=200)
+    g, a2, a3, _ = parabolas(3, n=150)
     fit = fit_iv(table(g, a2, a3, 3))
     assert fit.model == "quadratic, degree 1"
     assert next(c for c in fit.candidates if c.chosen).model == fit.model

@@ -46,13 +46,13 @@ def test_intervals_cover_and_are_centred():
     truth = {"gain_mean": 1.0, "gain_sd": 0.05, "offset_mean": 0.0, "offset_sd": 0.1, "weight_error": 0.02}
     truth |= {"noise_abs": 0.2, "noise_input": 0.15}
     covered, offset = [], []
-    for seed in range(60):
-        table, _, _ = chip(seed, noise=(0.2, 0.15, 0.0))
+    for seed in range(30):
+        table, _, _ = chip(seed, n=250, noise=(0.2, 0.15, 0.0))
         fit = fit_mvm(table, model="input and constant")
         by_name = {p.name: p for p in fit.parameters}
         covered += [by_name[name].low <= true <= by_name[name].high for name, true in truth.items()]
         offset.append([(by_name[n].value - true) / (by_name[n].high - by_name[n].low) for n, true in truth.items()])
-    assert 0.85 <= np.mean(covered) <= 0.95  # 420 intervals: 0.9 +- 0.015
+    assert 0.84 <= np.mean(covered) <= 0.96  # 210 intervals: 0.9 +- 0.02
     assert np.abs(np.mean(offset, axis=0)).max() < 0.25
 
 
@@ -81,11 +81,11 @@ def test_ranking_finds_the_noise(noise, model):
 
 def test_right_noise_is_kept_and_wrong_noise_is_rejected():
     right, wrong = 0, 0
-    for seed in range(20):
+    for seed in range(12):
         right += any(t.rejected for t in fit_mvm(chip(seed, noise=(0, 0.3, 0))[0], model="input").goodness)
         wrong += any(t.rejected for t in fit_mvm(chip(seed, noise=(0, 0.3, 0))[0], model="constant").goodness)
-    assert right <= 4
-    assert wrong >= 16
+    assert right <= 3
+    assert wrong >= 10
 
 
 def test_few_vectors_take_errors_of_weights_for_noise_and_say_so():

