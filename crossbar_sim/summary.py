@@ -71,10 +71,10 @@ class ChipSummary:
 def summarise(plan: ModelPlan, matrices: Mapping[str, ProgrammedMatrix], seed: int, time_s: float) -> ChipSummary:
     """Collect the summary of a chip from its matrices."""
     parts = [programmed.matrix for programmed in matrices.values()]
-    chips: dict[tuple[ChipSpec, Compensation | None], list[ChipSpec]] = {}
+    chips: dict[tuple[str, Compensation | None], list[ChipSpec]] = {}
     for programmed in matrices.values():
         spec = programmed.matrix.spec
-        chips.setdefault((spec.whatever_bound(), programmed.compensation), []).append(spec)
+        chips.setdefault((spec.key_but_bound(), programmed.compensation), []).append(spec)
     references = [programmed.reference for programmed in matrices.values() if programmed.reference is not None]
     return ChipSummary(
         plan=plan,

@@ -106,10 +106,10 @@ class ModelPlan:
     def groups(self) -> list[tuple[str, int, ChipSpec, TilePlan]]:
         """Layers that differ only in the numbers of their names and the bounds of their ADCs: (pattern, count, chip of
         the first, tiles)."""
-        grouped: dict[tuple[str, ChipSpec, TilePlan], list[ChipSpec]] = {}
+        grouped: dict[tuple[str, str, TilePlan], list[ChipSpec]] = {}
         for name, spec, plan in self:
             pattern = ".".join("*" if part.isdigit() else part for part in name.split("."))
-            grouped.setdefault((pattern, spec.whatever_bound(), plan), []).append(spec)
+            grouped.setdefault((pattern, spec.key_but_bound(), plan), []).append(spec)
         return [(pattern, len(specs), specs[0], plan) for (pattern, _, plan), specs in grouped.items()]
 
     def __str__(self) -> str:

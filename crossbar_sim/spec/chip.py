@@ -159,10 +159,13 @@ class ChipSpec(StrictModel):
             Path(path).write_text(text, encoding="utf-8")
         return text
 
-    def whatever_bound(self) -> Self:
-        """The same for all chips that differ only in the full scale of their ADC, as layers of one chip may."""
-        adc = None if self.adc is None else self.adc.model_copy(update={"bound": 0.0, "source": ""})
-        return self.model_copy(update={"adc": adc, "source": ""})
+    def key_but_bound(self) -> str:
+        """A text that chips share which differ only in the full scale of their ADC, as layers of one chip may."""
+        data = self.to_dict()
+        del data["source"]
+        if data["adc"] is not None:
+            del data["adc"]["source"], data["adc"]["bound"]
+        return json.dumps(data, sort_keys=True)
 
     def explain(self) -> str:
         """Every field with its value, unit, meaning and source, as a table."""
