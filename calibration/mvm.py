@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.stats import chi2, norm
+from scipy.stats import t as student
 
 from calibration.fit import Candidate, Fit, LeftOut, Provenance
 from calibration.goodness import dispersion_test, shape_test
@@ -217,9 +218,9 @@ def _columns(found: Regression, variance: float, seed: int, n: int) -> _Columns:
         se2 = variance * unit**2 + (slip if name == "gain" and own_errors else 0.0)
         names.append(f"{name}_mean")
         values.append(float(value.mean()))
-        ends = normal_interval(
-            values[-1], float(np.std(value, ddof=1) / np.sqrt(m)) if m > 1 else float(np.sqrt(se2[0]))
-        )
+        se = float(np.std(value, ddof=1) / np.sqrt(m)) if m > 1 else float(np.sqrt(se2[0]))
+        widen = float(student.ppf(0.95, m - 1) / norm.ppf(0.95)) if m > 1 else 1.0  # the s.d. is an estimate, too
+        ends = normal_interval(values[-1], widen * se)
         low.append(ends[0])
         high.append(ends[1])
         if m > 1:

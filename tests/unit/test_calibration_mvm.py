@@ -47,7 +47,7 @@ def test_intervals_cover_and_are_centred():
     truth |= {"noise_abs": 0.2, "noise_input": 0.15}
     covered, offset = [], []
     for seed in range(30):
-        table, _, _ = chip(seed, n=250, noise=(0.2, 0.15, 0.0))
+        table, _, _ = chip(seed, noise=(0.2, 0.15, 0.0))
         fit = fit_mvm(table, model="input and constant")
         by_name = {p.name: p for p in fit.parameters}
         covered += [by_name[name].low <= true <= by_name[name].high for name, true in truth.items()]
