@@ -86,11 +86,13 @@ def drawn_encodings(draw):
 
 @st.composite
 def drawn_effects(draw):
-    """Any subset of the effects of a device, of any strength."""
+    """Any subset of the effects of a device and of broken lines, of any strength."""
     share = st.floats(0.0, 0.3)
     found = {}
     if draw(st.booleans()):
         found["device.faults"] = {"p_reset": draw(share), "p_set": draw(share), "p_random": draw(share)}
+    if draw(st.booleans()):
+        found["tile.faults"] = {"p_word_line": draw(share), "p_bit_line": draw(share)}
     if draw(st.booleans()):
         spread = draw(st.none() | st.floats(0.001, 0.05))
         found["device.temperature"] = {"t_read_K": draw(st.floats(250.0, 400.0)), "activation_sigma_eV": spread}
@@ -131,7 +133,10 @@ def drawn_chips(draw):
         read_noise=draw(st.sampled_from(["frozen", "per_read", {"kind": "split", "t_obs_s": 0.5}, *quiet])),
         compensation=draw(st.sampled_from([None, {"probe_vectors": 8}])),
     )
-    return spec.evolve(**effects)
+    spec = spec.evolve(**effects)
+    faulty = any(part is not None and not part.is_ideal for part in (spec.device.faults, spec.tile.faults))
+    retargets = faulty and spec.encoding.kind != "offset" and draw(st.booleans())
+    return spec.evolve(**{"programming.retarget_stuck": retargets})
 
 
 any_chip = settings(max_examples=40, deadline=None, derandomize=True)
@@ -200,6 +205,7 @@ def _mean_error(changes, encoding):
 ONE_PULSE = {"kind": "program_verify", "alpha": 1.0, "tolerance_uS": 1e-9, "max_pulses": 1}
 STRENGTH = {
     "faults": lambda s: {"device.faults": {"p_reset": s / 2, "p_set": s / 4, "p_random": s}},
+    "broken lines": lambda s: {"tile": {"rows": 8, "cols": 8, "faults": {"p_word_line": s, "p_bit_line": s}}},
     "heat": lambda s: {"device.temperature": {"t_read_K": 300.0 + 200 * s}},
     "spread of heat": lambda s: {"device.temperature": {
         "t_read_K": 330.0, "activation_sigma_eV": s, "activation_law_eV": (0.0, 0.0, 0.0, 0.0)}},
@@ -221,6 +227,7 @@ def test_an_effect_of_twice_the_strength_errs_more(effect, encoding):
 
 ZERO = {
     "no stuck device": ({"device.faults": {}}, {}),
+    "no broken line": ({"tile.faults": {}}, {}),
     "temperature of the laws": ({"device.temperature": {"t_read_K": 300.0, "activation_sigma_eV": 0.1}}, {}),
     "laws of another temperature": ({"device.temperature": {"t_read_K": 350.0, "t_ref_K": 350.0}}, {}),
     "no activation": ({"device.temperature": {"t_read_K": 350.0, "activation_law_eV": (0.0, 0.0, 0.0, 0.0)}}, {}),

@@ -55,11 +55,18 @@ def _agree(sample, mean, sd):
     assert abs(sample.std() - sd) < 4 * sd * ((kurtosis - 1) / (4 * n)) ** 0.5
 
 
-def _floored(mean, sd):
-    """Mean and s.d. of max(0, N(mean, sd))."""
-    a = mean / sd
-    first = mean * norm.cdf(a) + sd * norm.pdf(a)
-    second = (mean**2 + sd**2) * norm.cdf(a) + mean * sd * norm.pdf(a)
+def _limited(mean, sd, low, high):
+    """Mean and s.d. of a normal deviate that is held within limits."""
+    a, b = (low - mean) / sd, (high - mean) / sd
+    below, within, above = norm.cdf(a), norm.cdf(b) - norm.cdf(a), norm.sf(b)
+    first = low * below + high * above + mean * within + sd * (norm.pdf(a) - norm.pdf(b))
+    second = (
+        low**2 * below
+        + high**2 * above
+        + (mean**2 + sd**2) * within
+        + 2 * mean * sd * (norm.pdf(a) - norm.pdf(b))
+        + sd**2 * (a * norm.pdf(a) - b * norm.pdf(b))
+    )
     return first, (second - first**2) ** 0.5
 
 
@@ -114,16 +121,18 @@ def test_states_have_the_mean_and_spread_of_their_time(name):
     tile = _tile(device, targets_uS, DRAWS, None)
     for t_s in times_s:
         for g_uS, sample in zip(targets_uS, _devices_at(tile, t_s), strict=True):
-            _agree(sample, *_floored(*law(device, g_uS, t_s)))
+            limits = (9.0, 88.2) if device.kind == "reram_cmo" and t_s > 0 else (0.0, 1e6)
+            _agree(sample, *_limited(*law(device, g_uS, t_s), *limits))
 
 
 @pytest.mark.parametrize("name", ["reram_wan", "reram_cmo", "sonos", "tabulated"])
 def test_a_device_keeps_its_rank_through_time(name):
     device, law, targets_uS, times_s = CASES[name]
-    tile = _tile(device, targets_uS[-1:], 1000, None)
+    target_uS = targets_uS[-2]  # far from all limits
+    tile = _tile(device, [target_uS], 1000, None)
     ranks = []
     for t_s in times_s:
-        mean, sd = law(device, targets_uS[-1], t_s)
+        mean, sd = law(device, target_uS, t_s)
         ranks.append((_devices_at(tile, t_s)[0] - mean) / sd)
     for now, then in pairwise(ranks):
         np.testing.assert_allclose(now, then, atol=1e-4)
@@ -161,11 +170,13 @@ NOISY = {
 def test_reads_of_one_device_scatter_around_its_state(name):
     device, sigma_uS, t_s = NOISY[name]
     span = device.g_max_uS - device.g_min_uS
-    shares = (0.1, 0.3, 0.6)
+    shares = np.linspace(0.1, 0.8, 24)
     tile = _tile(device, [device.g_min_uS + share * span for share in shares], 1, PerReadNoise())
     reads = tile.mvm(np.ones((DRAWS, 1)), t=t_s)
     plus, minus = (g[0] for g in tile.conductances())
-    for k in range(len(shares)):
+    inside = plus > 0 if device.kind != "reram_cmo" else minus > device.g_min_uS  # noise of what would lie outside
+    assert inside.sum() >= 3
+    for k in np.flatnonzero(inside):
         pair_uS = np.hypot(*sigma_uS(np.array([plus[k], minus[k]])))
         _agree(reads[:, k], (plus[k] - minus[k]) / span, pair_uS / span)
 
