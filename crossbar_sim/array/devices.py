@@ -15,7 +15,6 @@ from crossbar_sim.kernels.conductance import (
     DeviceTable,
     PlaneTable,
     age_conductances,
-    age_matrix,
     device_normals,
 )
 from crossbar_sim.kernels.effects import Effects
@@ -24,12 +23,16 @@ from crossbar_sim.mapping.plan import Span
 from crossbar_sim.spec import WiresSpec
 
 _TILES_AT_ONCE = 8  # bounds the memory for single devices; threads take whole tiles
+_COLUMNS_AT_ONCE = 64  # where there are no wires
 
 Floats = NDArray[np.floating]
 
 
 class PlaneDevices(NamedTuple):
-    """The devices of one plane of one row of tiles: what `age_matrix` takes."""
+    """The devices of one plane of one row of tiles: what the kernels take.
+
+    weights (n_out, n_in) of all inputs, w_max (n_out,); the tiles have the inputs `rows`.
+    """
 
     weights: Floats
     w_max: Floats
@@ -37,30 +40,34 @@ class PlaneDevices(NamedTuple):
     effects: Effects
     plane: PlaneTable
     keys: DeviceKeys
-    row: int
+    rows: Span
 
-    def age(self, effective: Floats, variance: Floats) -> None:
-        """Relative effective weights (n_out, n) and their per-read variances, as of `age_matrix`."""
-        if is_plain_pair(self.table, self.plane, self.effects):
-            pairs = pair_table(self.table, self.plane, self.keys)
-            age_pairs(self.weights, self.w_max, *pairs, self.row, effective, variance)
-        else:
-            age_matrix(*self, effective, variance)
+    @property
+    def are_plain_pairs(self) -> bool:
+        """Whether `age_pairs` knows all that happens to them."""
+        return is_plain_pair(self.table, self.plane, self.effects)
+
+    def age_pairs(self, effective: Floats, variance: Floats) -> None:
+        """Relative effective weights (n_out, n) of plain pairs, and their per-read variances."""
+        pairs = pair_table(self.table, self.plane, self.keys)
+        age_pairs(self.weights, self.w_max, *pairs, self.rows[0], effective, variance)
 
     def tile(self, span: Span) -> tuple[Floats, Floats]:
-        """Conductances and per-read variances (devices, columns, rows) of one tile."""
-        weights, w_max = self.weights[slice(*span)], self.w_max[slice(*span)]
-        g, variance = (np.empty((len(self.plane.slope), *weights.shape), weights.dtype) for _ in range(2))
+        """Conductances and per-read variances (devices, columns, rows) of some columns."""
+        columns = slice(*span)
+        shape = (len(self.plane.slope), span[1] - span[0], self.rows[1] - self.rows[0])
+        g, variance = (np.empty(shape, self.weights.dtype) for _ in range(2))
         age_conductances(
-            weights, w_max, self.table, self.effects, self.plane, self.keys, self.row, span[0], g, variance
-        )
+            self.weights[columns], self.w_max[columns], self.table, self.effects, self.plane, self.keys, self.rows[0],
+            span[0], g, variance,
+        )  # fmt: skip
         return g, variance
 
     def polarity_normals(self, shape: tuple[int, ...], span: Span) -> Floats:
         """The normals of the devices of a tile by which their polarity differs, (devices, columns, rows)."""
         z = np.empty(shape, np.float32)
         for d, key in enumerate(self.keys.polarity):
-            device_normals(key, self.row, span[0], z[d])
+            device_normals(key, self.rows[0], span[0], z[d])
         return z
 
 
@@ -77,7 +84,10 @@ def age_by_device(
     Every tile, columns `cols`, has wires of its own. Returns how they were folded in, tile by tile.
     """
     folded: list[Folded] = []
-    factor = devices.plane.weight.astype(devices.weights.dtype) / devices.weights.dtype.type(devices.table.span_uS)
+    weight, unit = devices.plane.weight.astype(devices.weights.dtype), devices.weights.dtype.type(devices.table.span_uS)
+    if wires is None:  # then columns do not meet, and a few at a time take less memory
+        first, last = cols[0][0], cols[-1][1]
+        cols = tuple((c, min(c + _COLUMNS_AT_ONCE, last)) for c in range(first, last, _COLUMNS_AT_ONCE))
     for start in range(0, len(cols), _TILES_AT_ONCE):
         spans = cols[start : start + _TILES_AT_ONCE]
         tiles = [_features(devices, span, features) for span in spans]
@@ -87,9 +97,9 @@ def age_by_device(
             if wires is not None:
                 folded += fold_tiles([(g, spread if has_variance else None) for g, spread in own], wires)
             for (c0, c1), (g, spread) in zip(spans, own, strict=True):
-                effective[f][c0:c1] = torch.from_numpy(np.tensordot(factor, g, axes=1))
+                effective[f][c0:c1] = torch.from_numpy(np.tensordot(weight, g, axes=1) / unit)
                 if has_variance:
-                    variance[f][c0:c1] = torch.from_numpy(np.tensordot(factor**2, spread, axes=1))
+                    variance[f][c0:c1] = torch.from_numpy(np.tensordot(weight**2, spread, axes=1) / unit**2)
     return folded
 
 

@@ -165,8 +165,8 @@ class AnalogMatrix:
         devices_of = self._devices(weight, table, effects)
         for number, (view, spread) in enumerate(zip(views, spreads, strict=True)):
             devices = devices_of(*self.parts[number])
-            if self.spec.wires is None and self.features is None:
-                devices.age(view.numpy(), stored(spread))
+            if self.spec.wires is None and self.features is None and devices.are_plain_pairs:
+                devices.age_pairs(view.numpy(), stored(spread))
             else:
                 places = [view, *(part[number] for part in more)]
                 spreads_too = [] if variance is None else [spread, *(part[number] for part in more_variance)]
@@ -202,7 +202,7 @@ class AnalogMatrix:
             first += len(plane.devices)
 
         def devices_of(k: int, p: int, rows: Span) -> PlaneDevices:
-            return PlaneDevices(source[:, slice(*rows)], w_max[k], table, own[p], planes[p], keys[p], rows[0])
+            return PlaneDevices(source, w_max[k], table, own[p], planes[p], keys[p], rows)
 
         return devices_of
 

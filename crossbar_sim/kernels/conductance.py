@@ -14,7 +14,6 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from crossbar_sim.kernels.bits import to_stored
 from crossbar_sim.kernels.effects import break_devices, heat_devices, retarget_devices, switch_traps, write_devices
 from crossbar_sim.kernels.faults import fault_keys
 from crossbar_sim.kernels.programming import write_keys
@@ -302,63 +301,21 @@ def _age_device(u, d, table, effects, plane, keys, row, col, scratch, normals, n
 
 
 @njit(parallel=True, cache=True)
-def age_matrix(weights, w_max, table, effects, plane, keys, row, effective, variance):
-    """Relative effective weights of one plane of one row of tiles, and their per-read variance.
-
-    Equation   effective = sum weight_d g_d / span, variance = sum weight_d^2 var_d / span^2, span = g_max - g_min;
-               for a pair (g+ - g-) / span
-    Arguments  weights (n_out, n); w_max (n_out,); row: index of the first input; effective (n_out, n) out;
-               variance (n_out, n) out, ignored where the device has no per-read noise; uint16 holds bfloat16
-    """
-    dtype = weights.dtype.type
-    span = dtype(table.span_uS)
-    n_devices = plane.slope.shape[0]
-    for col in prange(weights.shape[0]):
-        scratch = np.empty((6, CHUNK), weights.dtype)
-        normals = np.empty((4, CHUNK), np.float32)
-        node, share = np.empty(CHUNK, np.uint32), np.empty(CHUNK, np.float32)
-        found = np.empty((4, CHUNK), np.float32)
-        for start in range(0, weights.shape[1], CHUNK):
-            stop = min(start + CHUNK, weights.shape[1])
-            n = stop - start
-            u, total, power = scratch[3, :n], scratch[4, :n], scratch[5, :n]
-            relative_weights(weights[col, start:stop], w_max[col], u)
-            total[:] = dtype(0)
-            power[:] = dtype(0)
-            for d in range(n_devices):
-                g, spread = _age_device(
-                    u, d, table, effects, plane, keys, row + start, col, scratch, normals, node, share, found
-                )
-                factor = dtype(plane.weight[d])
-                for j in range(n):
-                    total[j] += factor * g[j]
-                if table.has_read:
-                    for j in range(n):
-                        power[j] += factor * factor * spread[j]
-            out = effective[col, start:stop]
-            for j in range(n):
-                out[j] = total[j] / span
-            if table.has_read:
-                stored = variance[col, start:stop]
-                for j in range(n):
-                    stored[j] = to_stored(variance, power[j] / (span * span))
-
-
-@njit(parallel=True, cache=True)
 def age_conductances(weights, w_max, table, effects, plane, keys, row, first_col, g, variance):
     """Conductances [uS] of the devices of one plane of one tile, and their per-read variance [uS^2].
 
-    Arguments  weights (n_out, n), first input `row`, first output `first_col`; g, variance (devices, n_out, n) out
+    Arguments  weights (n_out, n_in) of all inputs; row: first input of the tile, first_col: its first output; w_max
+               (n_out,); g, variance (devices, n_out, n) out
     """
     for o in prange(weights.shape[0]):
         scratch = np.empty((4, CHUNK), weights.dtype)
         normals = np.empty((4, CHUNK), np.float32)
         node, share = np.empty(CHUNK, np.uint32), np.empty(CHUNK, np.float32)
         found = np.empty((4, CHUNK), np.float32)
-        for start in range(0, weights.shape[1], CHUNK):
-            stop = min(start + CHUNK, weights.shape[1])
+        for start in range(0, g.shape[2], CHUNK):
+            stop = min(start + CHUNK, g.shape[2])
             u = scratch[3, : stop - start]
-            relative_weights(weights[o, start:stop], w_max[o], u)
+            relative_weights(weights[o, row + start : row + stop], w_max[o], u)
             for d in range(plane.slope.shape[0]):
                 device, spread = _age_device(
                     u, d, table, effects, plane, keys, row + start, first_col + o, scratch, normals, node, share, found

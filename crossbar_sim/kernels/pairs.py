@@ -1,8 +1,8 @@
 """The ageing kernel of the commonest case: one-sided pairs on which nothing but curves and normals acts.
 
-It gives what `conductance.age_matrix` gives, in half the time. One device of such a pair always has the lowest target,
-so its curves are looked up once for all weights; and everything happens in one function, because each call that takes
-tables and buffers costs as much as a few hundred devices.
+It gives the weights that the devices of `conductance.age_conductances` make, in a third of the time. One device of such
+a pair always has the lowest target, so its curves are looked up once for all weights; and everything happens in one
+function, because each call that takes tables and buffers costs as much as a few hundred devices.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from crossbar_sim.kernels.random import f32, fill_normals, i32, u32
 
 
 def is_plain_pair(table: DeviceTable, plane: PlaneTable, effects: Effects) -> bool:
-    """Whether `age_pairs` may take the place of `age_matrix`."""
+    """Whether `age_pairs` may take the place of `age_conductances`."""
     plus, minus = slice(0, None, 2), slice(1, None, 2)
     paired = len(plane.slope) % 2 == 0 and all(
         np.array_equal(part[plus], sign * part[minus])
@@ -82,9 +82,14 @@ def _swap(u, first, second, n):
 
 @njit(parallel=True, cache=True)
 def age_pairs(weights, w_max, writing, noise, has, scales, ramps, program_keys, frozen_keys, row, effective, variance):
-    """`age_matrix` for plain one-sided pairs; weights, w_max, row, effective, variance as there, the rest a PairTable.
+    """Relative effective weights of one plane of one row of tiles, and their per-read variance.
 
-    The device in use has the target of |u|, the one at rest the lowest; the sign of u says which of them is g+.
+    Equation   effective = sum weight_d g_d / span, variance = sum weight_d^2 var_d / span^2, span = g_max - g_min;
+               of a pair, the device in use has the target of |u|, the one at rest the lowest; the sign of u tells
+               which of them is g+
+    Arguments  weights (n_out, n_in) of all inputs; w_max (n_out,); a PairTable; row: first input of the tiles;
+               effective (n_out, n) out; variance (n_out, n) out, ignored where devices have no per-read noise; uint16
+               holds bfloat16
     """
     dtype = weights.dtype.type
     zero = dtype(0)
@@ -109,10 +114,10 @@ def age_pairs(weights, w_max, writing, noise, has, scales, ramps, program_keys, 
         a, b = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32)
         c, d = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32)
         node, share = np.empty(CHUNK, np.uint32), np.empty(CHUNK, np.float32)
-        for start in range(0, weights.shape[1], CHUNK):
-            n = min(CHUNK, weights.shape[1] - start)
+        for start in range(0, effective.shape[1], CHUNK):
+            n = min(CHUNK, effective.shape[1] - start)
             first = u32(row + start)
-            relative_weights(weights[col, start : start + n], w_max[col], u[:n])
+            relative_weights(weights[col, row + start : row + start + n], w_max[col], u[:n])
             total[:n] = zero
             power[:n] = zero
             for pair in range(ramps.shape[0]):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from crossbar_sim.array.devices import PlaneDevices, age_by_device
 from crossbar_sim.array.matrix import stored
 from crossbar_sim.kernels import reference
 from crossbar_sim.kernels.conductance import (
     CHUNK,
     age_conductances,
-    age_matrix,
     device_keys,
     device_table,
     plane_tables,
@@ -59,10 +59,18 @@ def _weights(dtype):
     return weights, (0.9 * abs(weights).max(axis=1)).astype(dtype)  # some weights lie beyond full scale
 
 
-def _aged(weights, w_max, table, plane=PLANE, keys=KEYS):
-    effective, variance = np.empty_like(weights), np.zeros_like(weights)
-    age_matrix(weights, w_max, table, NO_EFFECTS, plane, keys, FIRST_ROW, effective, variance)
-    return effective, variance
+def _beside(weights):
+    """The weights as inputs from FIRST_ROW on."""
+    return np.pad(weights, ((0, 0), (FIRST_ROW, 0)))
+
+
+def _aged(weights, w_max, table, plane=PLANE, keys=KEYS, start=0, stop=None):
+    """Effective weights and variances of some inputs, device by device."""
+    span = FIRST_ROW + start, FIRST_ROW + (weights.shape[1] if stop is None else stop)
+    devices = PlaneDevices(_beside(weights), w_max, table, NO_EFFECTS, plane, keys, span)
+    effective, variance = (torch.from_numpy(np.zeros((len(weights), span[1] - span[0]), weights.dtype)) for _ in "ev")
+    age_by_device(devices, ((0, 2), (2, len(weights))), None, None, [effective], [variance])
+    return effective.numpy(), variance.numpy()
 
 
 def _compare(curves, window_uS, layout, dtype):
@@ -157,7 +165,7 @@ def test_plain_pairs_age_as_any_devices(device, layout, dtype):
         assert is_plain_pair(table, plane, NO_EFFECTS)
         expected, spread = _aged(weights, w_max, table, plane, keys)
         found, variance = np.empty_like(weights), np.zeros_like(weights)
-        age_pairs(weights, w_max, *pair_table(table, plane, keys), FIRST_ROW, found, variance)
+        age_pairs(_beside(weights), w_max, *pair_table(table, plane, keys), FIRST_ROW, found, variance)
         if len(plane.slope) == 2:
             np.testing.assert_array_equal(found, expected)
             np.testing.assert_array_equal(variance, spread)
@@ -194,7 +202,8 @@ def _devices(weights, w_max, table, layout, row=0, first_col=0):
     found = []
     for plane, key in zip(plane_tables(layout), device_keys(3, "layer", layout), strict=True):
         g, variance = (np.empty((len(plane.slope), *weights.shape), weights.dtype) for _ in range(2))
-        age_conductances(weights, w_max, table, NO_EFFECTS, plane, key, row, first_col, g, variance)
+        beside = np.pad(weights, ((0, 0), (row, 0)))
+        age_conductances(beside, w_max, table, NO_EFFECTS, plane, key, row, first_col, g, variance)
         found.append((g, variance))
     return np.concatenate([g for g, _ in found]), np.concatenate([variance for _, variance in found])
 
@@ -257,7 +266,8 @@ def test_variance_is_stored_as_bfloat16_within_0_4_percent():
     table = device_table(Pcm1M().curves(HOUR, 1.0), 0.0, 25.0)
     _, variance = _aged(weights, w_max, table)
     half = torch.empty(weights.shape, dtype=torch.bfloat16)
-    age_matrix(weights, w_max, table, NO_EFFECTS, PLANE, KEYS, FIRST_ROW, np.empty_like(weights), stored(half))
+    pairs = pair_table(table, PLANE, KEYS)
+    age_pairs(_beside(weights), w_max, *pairs, FIRST_ROW, np.empty_like(weights), stored(half))
     assert (variance > 0).any()
     np.testing.assert_allclose(half.float().numpy(), variance, rtol=0.004)
     assert torch.equal(half, torch.from_numpy(variance).to(torch.bfloat16))  # half to even, as torch does
@@ -268,8 +278,7 @@ def test_the_position_of_a_device_and_not_its_tile_decides_its_random_numbers():
     table = device_table(Pcm1M().curves(HOUR, 1.0), 0.0, 25.0)
     whole, spread = _aged(weights, w_max, table)
     for start, stop in ((0, 1), (1, 333), (333, 700)):
-        part, variance = np.empty((5, stop - start)), np.empty((5, stop - start))
-        age_matrix(weights[:, start:stop], w_max, table, NO_EFFECTS, PLANE, KEYS, FIRST_ROW + start, part, variance)
+        part, variance = _aged(weights, w_max, table, start=start, stop=stop)
         np.testing.assert_array_equal(part, whole[:, start:stop])
         np.testing.assert_array_equal(variance, spread[:, start:stop])
 
