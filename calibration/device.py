@@ -25,6 +25,7 @@ from calibration.tables import (
     ReadTrace,
     RetentionTable,
 )
+from calibration.trap_share import traps_apart, with_trap_warning
 from crossbar_sim.spec.device_file import device_to_yaml
 from device_models.base import AbstractDevice
 from device_models.errors import UsageError, nearest
@@ -85,7 +86,10 @@ class DeviceFit:
         return known[quantity]
 
     def to_device(self, g_max_uS: float | None = None) -> Tabulated:
-        """One device with all parts, in the window that all fits share; g_max_uS lowers its top."""
+        """One device with all parts, in the window that all fits share; g_max_uS lowers its top.
+
+        Read noise holds the variance of the traps of its trace; where telegraph noise is a part too, it is taken off.
+        """
         return self._device(None, g_max_uS)
 
     def sample_devices(self, n: int, seed: int = 0, g_max_uS: float | None = None) -> list[Tabulated]:
@@ -97,7 +101,9 @@ class DeviceFit:
         others = {name: part.value for name, part in self._parts(g_max_uS).items()}
         sources = sorted({part.source for part in self._parts(g_max_uS).values()})
         text = "fitted; not measured: " + "; ".join(sources) if sources else "fitted"
-        return build_device(list(self.fits), values, g_max_uS=g_max_uS, others={**others, "source": text})
+        device = build_device(list(self.fits), values, g_max_uS=g_max_uS, others={**others, "source": text})
+        apart = traps_apart(self.fits, device)
+        return device if apart is None else apart.device
 
     def _parts(self, g_max_uS: float | None) -> dict[str, Part]:
         if self.literature is None:
@@ -177,7 +183,7 @@ def fit_device(
     ]
     rest = [Missing(quantity, reason, "off") for quantity, reason in reasons.items()]
     used = tuple(part for part in absent if part in offered)
-    return DeviceFit(tuple(fits), (*listed, *rest), published, tuple(beside), used)
+    return DeviceFit(with_trap_warning(fits), (*listed, *rest), published, tuple(beside), used)
 
 
 def _assembled(fits: list[Fit]) -> tuple[list[Fit], list[Fit], set[str], list[Missing]]:

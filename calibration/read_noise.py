@@ -53,6 +53,11 @@ class ReadNoiseFit(Fit):
             return tabulated_law(self.fs_Hz, self.knots_Hz)
         return spectrum_laws(np.array([1 / self.duration_s, self.fs_Hz / 2]), self.fs_Hz)[self.model]
 
+    @property
+    def log_band(self) -> float:
+        """ln of the band's width, fs / 2 over 1 / duration: of 1/f noise, the variance over q_s^2."""
+        return float(np.log(self.fs_Hz * self.duration_s / 2))
+
     def density(self, f_Hz: ArrayLike, level: int = 0, values: Floats | None = None) -> Floats:
         """One-sided power spectral density of the device at a level, without the reader's floor [uS^2 / Hz]."""
         if not 0 <= level < len(self.levels_uS):
@@ -85,7 +90,7 @@ class ReadNoiseFit(Fit):
         band = range(len(self.levels_uS))
         relative = np.array([self.variance(low, high, i, values) / self.levels_uS[i] ** 2 for i in band])
         white = self.model == "white"
-        per_level = np.sqrt(relative if white else relative / np.log(high / low))
+        per_level = np.sqrt(relative if white else relative / self.log_band)
         x = np.log(np.maximum(np.asarray(g_uS, float), 1e-12))
         curve = tuple(map(float, np.exp(np.interp(x, np.log(self.levels_uS), np.log(per_level)))))
         if white:

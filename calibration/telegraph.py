@@ -66,7 +66,8 @@ def fit_telegraph(trace: ReadTrace, *, seed: int = 0) -> TelegraphFit:
                state 1 / (chance fs) for chances well below one. There: smaller BIC than white and than correlated noise
                without states, at least ten jumps, levels at least one s.d. of the noise apart
     Returns    intervals: cells drawn with replacement, each with its own error; p_trap after Jeffreys
-    Valid      one trap per cell, dwells of several samples at least, no drift through the levels
+    Valid      from the lowest to the highest mean conductance of the levels; one trap per cell, dwells of several
+               samples at least, no drift through the levels
     Errors     UsageError: fewer than 100 samples, a cell that never changes
     Source     L. E. Baum et al., Ann. Math. Stat. 41, 164 (1970), DOI 10.1214/aoms/1177697196
     """
@@ -76,6 +77,7 @@ def fit_telegraph(trace: ReadTrace, *, seed: int = 0) -> TelegraphFit:
     if np.any(np.ptp(g, axis=1) == 0):
         raise UsageError("telegraph noise: a cell never changes: its noise is below the step of the reader")
     settled = [s if s < g.shape[1] // 10 else 0 for s in map(settled_from, g)]
+    levels = [float(g[trace.level == label].mean()) for label in np.unique(trace.level)]
     cells = [telegraph_cell(row[s:]) for row, s in zip(g, settled, strict=True)]
     present = [cell for cell in cells if cell.is_there]
     lost = (
@@ -119,7 +121,7 @@ def fit_telegraph(trace: ReadTrace, *, seed: int = 0) -> TelegraphFit:
             Candidate(model="no states", n_parameters=3, score=0.0, score_se=error, chosen=not present),
         )[:: 1 if best > 0 else -1],
         warnings=tuple(texts),
-        window_uS=None,
+        window_uS=(min(levels), max(levels)) if len(levels) > 1 else None,
         present=tuple(cell.is_there for cell in cells),
     )
 

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from calibration.circuit_tables import ReadTrace
+from calibration.device import fit_device
 from calibration.hidden_states import log_likelihood
 from calibration.telegraph import TelegraphFit, fit_telegraph
+from calibration.trap_share import band_variance
 from crossbar_sim.spec import ChipSpec
+from device_models.effects.telegraph import TelegraphNoise
 from device_models.errors import UsageError
 
 FS_HZ = 400.0
@@ -27,7 +30,7 @@ def telegraph(rng, cells, samples, amplitude=AMPLITUDE_US, sigma=0.5):
 
 
 def trace(g):
-    return ReadTrace(g_uS=np.atleast_2d(g), fs_Hz=FS_HZ, level=np.arange(len(np.atleast_2d(g))))
+    return ReadTrace(g_uS=np.atleast_2d(g), fs_Hz=FS_HZ, level=np.zeros(len(np.atleast_2d(g)), int))
 
 
 def test_likelihood_equals_the_sum_over_all_paths():
@@ -91,8 +94,45 @@ def test_a_population_gives_the_share_of_traps_and_a_device(tmp_path):
     assert device.telegraph.tau_min_s <= tau_s * 1.1
     assert device.telegraph.tau_max_s >= tau_s * 0.9
     assert ChipSpec(device=device).device.telegraph == device.telegraph
+    assert fit.window_uS is None  # one level
     fit.to_yaml(tmp_path / "telegraph.yaml")
     assert TelegraphFit.from_yaml(tmp_path / "telegraph.yaml").to_device(g_max_uS=60.0) == device
+
+
+def test_traps_are_taken_off_the_read_noise_of_a_device():
+    """Variances of either level by hand: traps 4 p (1 - p) = 0.889 uS^2, white noise 0.25 uS^2."""
+    g = telegraph(np.random.default_rng(4), 12, 8000)
+    g[:6] -= 20
+    levels = ReadTrace(g_uS=g, fs_Hz=FS_HZ, level=np.repeat([0, 1], 6))
+    law = {"fit_read_noise": {"model": "1/f^a + white + 1 trap"}}
+    fit = fit_device(levels, literature=None, options=law)
+    assert fit["telegraph noise"].window_uS == pytest.approx((31.33, 51.33), abs=0.1)
+    device, alone = fit.to_device(), fit["read noise"].to_device()
+    p, log_band = HIGH_S / (LOW_S + HIGH_S), np.log(4000)
+    traps = AMPLITUDE_US**2 * p * (1 - p)
+    own = device.telegraph.amplitude.amplitude_uS**2 * device.telegraph.variance()
+    assert own == pytest.approx(traps, rel=0.1)
+    ends = np.array([0, -1])
+    at = np.array(device.g_uS)[ends]
+    both = (at * np.array(alone.read.q_s)[ends]) ** 2 * log_band
+    left = (at * np.array(device.read.q_s)[ends]) ** 2 * log_band
+    measured = [g[:6].var(axis=1).mean(), g[6:].var(axis=1).mean()]
+    assert both == pytest.approx(measured, rel=0.05)
+    assert left + own == pytest.approx(measured, rel=0.05)  # 2.0 instead of 1.1 uS^2 if traps counted twice
+    assert left == pytest.approx([0.25, 0.25], abs=0.06)
+    assert device.source == "fitted"
+    assert any("% at the top, is taken off the read noise" in text for text in fit["read noise"].warnings)
+
+
+def test_variance_in_the_band_is_that_of_the_sampled_process():
+    """All of it in a long trace; against the sum of the sampled Lorentzian over a band that cuts it."""
+    traps = TelegraphNoise(
+        amplitude={"kind": "absolute", "amplitude_uS": 1.0}, occupation=0.3, tau_min_s=0.05, tau_max_s=0.05, p_trap=0.5
+    )
+    assert band_variance(traps, FS_HZ, 1e6) == pytest.approx(0.5 * 0.3 * 0.7, rel=1e-5)
+    f, r = np.linspace(1 / 0.4, FS_HZ / 2, 200_001), np.exp(-1 / (FS_HZ * 0.05))
+    density = 2 / FS_HZ * (1 - r**2) / (1 - 2 * r * np.cos(2 * np.pi * f / FS_HZ) + r**2)
+    assert band_variance(traps, FS_HZ, 0.4) == pytest.approx(0.105 * np.trapezoid(density, f), rel=1e-6)
 
 
 def test_correlated_noise_on_the_levels_is_rejected():
