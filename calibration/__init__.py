@@ -43,8 +43,11 @@ _LAZY = {
     "RetentionTable": "calibration.tables",
     "StuckFit": "calibration.stuck",
     "TelegraphFit": "calibration.telegraph",
+    "ThresholdFit": "calibration.threshold",
+    "ThresholdTable": "calibration.tables",
     "WriteVerifyFit": "calibration.write_verify",
-    "WriteVerifyTable": "calibration.write_table",
+    "WriteVerifyTable": "calibration.tables",
+    "adc_spread": "calibration.converters",
     "fit_converter": "calibration.converters",
     "fit_device": "calibration.device",
     "fit_drift": "calibration.drift",
@@ -57,6 +60,7 @@ _LAZY = {
     "fit_retention": "calibration.retention",
     "fit_stuck": "calibration.stuck",
     "fit_telegraph": "calibration.telegraph",
+    "fit_threshold": "calibration.threshold",
     "fit_write_verify": "calibration.write_verify",
 }
 

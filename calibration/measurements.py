@@ -118,9 +118,9 @@ class Columns:
         values = pd.to_numeric(self.frame[column], errors="coerce").to_numpy(float, na_value=np.nan)
         gap = self.frame[column].isna().to_numpy()
         self._refuse(column, np.isnan(values) & ~gap | np.isinf(values), "must be a finite number")
-        self._leave_out(gap, f"no {column}")
+        self.leave_out(gap, f"no {column}")
         if negative == "leave_out" and low == 0.0:
-            self._leave_out(values < 0, f"negative {column}")
+            self.leave_out(values < 0, f"negative {column}")
         else:
             rule = f"must be at least {low:g}"
             hint = '; negative="leave_out" leaves such rows out' if low == 0.0 and name.endswith("uS") else ""
@@ -177,7 +177,8 @@ class Columns:
                 f"{self.where}: {column} = {value} in row {row + 1}: {rule} ({int(bad.sum())} of {len(bad)} rows)"
             )
 
-    def _leave_out(self, which: NDArray[np.bool_], reason: str) -> None:
+    def leave_out(self, which: NDArray[np.bool_], reason: str) -> None:
+        """Take rows out of the table and count those that were still in it."""
         new = which & self.keep
         if new.any():
             self.left_out[reason] = int(new.sum())
