@@ -31,6 +31,8 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/llm.py
+	# BLAS threads only wait for each other on matrices as small as those of a fit
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -P tests/benchmarks/calibration.py
 	# needs the peer it compares with, whose drawing library is compiled: apt install libcairo2-dev
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[peers]" && $(BIN)/python tests/benchmarks/circuit.py
 
