@@ -179,7 +179,14 @@ def growth(console: Console, progress: Progress) -> None:
     """The smaller size of each fit is run once before, so that compiling is not measured."""
     cases = [list(synthetic(scale)) for scale in SCALES]
     heads = [f"{unit} x{scale}" for unit in ("s", "MB") for scale in SCALES]
-    table = Table("fit", "x1", *heads, "x4 / x1: s", "MB", title="Growth with the cells, law given")
+    table = Table(
+        "fit",
+        "x1",
+        *heads,
+        "x4 / x1: s",
+        "MB",
+        title="Growth with the cells, law given; steps of the optimisers differ from size to size",
+    )
     task = progress.add_task("growth", total=len(cases[0]))
     for name, measurements, first in cases[0]:
         progress.update(task, description=name)
