@@ -114,7 +114,8 @@ def test_digitised_statistics_make_a_pcm_device():
         DIGITISED / "pcm_drift_exponent_vs_conductance.csv",
         {"nu_mean": "drift_exponent_mean", "nu_sigma": "drift_exponent_std"},
     )
-    device = fit_device(programming, drift, options={"fit_drift": {"t0_s": 20.0}}).to_device()
+    law = {"fit_drift": {"t0_s": 20.0, "model": "clipped log"}}
+    device = fit_device(programming, drift, options=law).to_device()
     at = np.linspace(1.0, 23.0, 12)
     assert np.interp(at, device.g_uS, device.drift.nu_mean) == pytest.approx(PCM.nu_mean(at), abs=0.005)
     assert device.sigma_program_uS(at, 0.0) == pytest.approx(PCM.sigma_program_uS(at), abs=0.02)

@@ -47,13 +47,13 @@ def test_intervals_cover_and_the_true_law_is_not_rejected():
 def test_robust_intervals_where_cells_differ():
     """A hundred cells with amplitudes that scatter by half: the interval of the mean density covers as it should."""
     covered = []
-    for seed in range(60):
+    for seed in range(40):
         amplitude = np.exp(np.random.default_rng(seed).normal(-0.125, 0.5, 100))  # mean 1 of its square root's square
         g = synthetic(lambda f: 1e-5 / f, 100, 1024, seed)
         g = 50.0 + (g - 50.0) * np.sqrt(amplitude)[:, None]
         fit = fit_read_noise(trace(g), model="1/f")
         covered.append(fit.parameters[0].low <= 1e-5 <= fit.parameters[0].high)
-    assert 0.8 <= np.mean(covered) <= 0.98  # 0.9 with s.e. 0.039
+    assert 0.8 <= np.mean(covered) <= 0.98  # 0.9 with s.e. 0.047
 
 
 def test_ranking_finds_the_law():

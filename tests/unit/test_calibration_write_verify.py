@@ -56,10 +56,11 @@ def test_standard_errors_hold_where_cells_differ():
         table = writes(seed, n=2000, cell_sigma=0.5)
         fit = fit_write_verify(table, model="geometric, degree 1")
         assert "robust to 40 cells" in fit.intervals
-        alone = fit_write_verify(replace(table, cell=np.arange(2000)), model="geometric, degree 1")
         values.append(np.log(fit.value("rate")))
-        for widths, found in ((own, fit), (naive, alone)):
-            widths.append(np.log(found.parameters[0].high / found.parameters[0].low) / 3.29)
+        own.append(np.log(fit.parameters[0].high / fit.parameters[0].low) / 3.29)
+        if seed < 5:  # widths of independent writes hardly differ among tables
+            alone = fit_write_verify(replace(table, cell=np.arange(2000)), model="geometric, degree 1")
+            naive.append(np.log(alone.parameters[0].high / alone.parameters[0].low) / 3.29)
     assert np.mean(own) == pytest.approx(np.std(values), rel=0.4)  # the s.d. of 30 values is known to 13 %
     assert np.mean(naive) < 0.6 * np.std(values)
 
