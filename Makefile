@@ -22,7 +22,7 @@ demo: $(INSTALLED)
 
 test: lint
 	# two processes, as most of the time goes into compiling kernels on one thread; waiting threads do not spin
-	OMP_WAIT_POLICY=passive $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
