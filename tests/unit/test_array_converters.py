@@ -178,7 +178,10 @@ def test_inputs_rounded_at_random_are_right_on_average():
     [
         ({"adc": {"kind": "cco"}}, "an ADC other than an exact uniform one"),
         ({"adc": {"gain_sd": 0.1}}, "an ADC other than an exact uniform one"),
-        ({"adc": {}, "output_stage": {"s_shape": {"compression": 0.1}}}, "an output stage"),
+        (
+            {"adc": {}, "output_stage": {"s_shape": {"compression": 0.1}}},
+            "an output stage or a polarity of column sums",
+        ),
         ({"dac.phases": 2}, "inputs that are played out in several passes or rounded at random"),
         ({"dac.stochastic_rounding": True}, "inputs that are played out in several passes or rounded at random"),
     ],
