@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from calibration.fit import Candidate, Fit, LeftOut, Provenance
+from calibration.fit import Candidate, Fit, Provenance
 from calibration.goodness import dispersion_test, shape_test
 from calibration.intervals import normal_draws, normal_interval, parameters
 from calibration.picture import FitPicture
@@ -118,10 +118,10 @@ def fit_converter(
         goodness=(shape_test(z), dispersion_test(z, found.code, 2 + cubic + 1, bins=4, name="code")),
         candidates=ranked,
         warnings=warnings,
-        provenance=Provenance(
-            files=table.source,
-            n_used=len(table.code) if isinstance(table, ConverterTable) else max(1, int(table.count.sum())),
-            left_out=tuple(LeftOut(reason=r, count=c) for r, c in table.left_out),
+        provenance=Provenance.of(
+            table.source,
+            len(table.code) if isinstance(table, ConverterTable) else max(1, int(table.count.sum())),
+            table.left_out,
         ),
         draws=np.maximum(normal_draws(values, se, seed=seed), floor),
         picture=_picture(found, straight, fit, inl, sd, step, z),

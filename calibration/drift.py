@@ -13,7 +13,7 @@ from calibration.drift_cells import DriftCells, Slopes, curvatures
 from calibration.drift_laws import DriftLaw, drift_laws, law_of
 from calibration.drift_likelihood import DriftLikelihood
 from calibration.drift_statistics import fit_statistics
-from calibration.fit import Fit, Goodness, LeftOut, Provenance
+from calibration.fit import Fit, Goodness, Provenance
 from calibration.folded import cumulative
 from calibration.goodness import dispersion_test, normal_scores, shape_test
 from calibration.intervals import LEVEL
@@ -124,11 +124,7 @@ def fit_drift(
         model=law.name,
         parameters=parameters,
         intervals="asymptotic normal" if law.has_kinks else "asymptotic normal, robust over cells",
-        provenance=Provenance(
-            files=table.source,
-            n_used=int(cells.seen.sum()),
-            left_out=tuple(LeftOut(reason=reason, count=count) for reason, count in cells.left_out),
-        ),
+        provenance=Provenance.of(table.source, int(cells.seen.sum()), cells.left_out),
         draws=draws,
         picture=_picture(cells, slopes, z, law, found.values, top),
         goodness=_tests(problem, found.values, z),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.drift_laws import LOG_LIMITS, DriftLaw, drift_laws
-from calibration.fit import LeftOut, Provenance
+from calibration.fit import Provenance
 from calibration.goodness import dispersion_test, shape_test
 from calibration.maximum import estimate, maximise
 from calibration.picture import FitPicture
@@ -127,11 +127,7 @@ def fit_statistics(
         "model": law.name,
         "parameters": parameters,
         "intervals": "asymptotic normal" if law.has_kinks else "asymptotic normal, robust over conductances",
-        "provenance": Provenance(
-            files=table.source,
-            n_used=len(x),
-            left_out=tuple(LeftOut(reason=reason, count=count) for reason, count in table.left_out),
-        ),
+        "provenance": Provenance.of(table.source, len(x), table.left_out),
         "draws": draws,
         "picture": FitPicture.of(
             (table.g_uS, table.nu_mean, z[: len(x)]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -72,6 +72,11 @@ class Provenance(StrictModel):
     )
     n_used: Count = Field(description="Observations that were used")
     left_out: tuple[LeftOut, ...] = Field((), description="Observations that were not, and why")
+
+    @classmethod
+    def of(cls, files: tuple[SourceFile, ...], n_used: int, left_out: Iterable[tuple[str, int]]) -> Self:
+        """From the source of a table, the observations used, and (reason, count) of those left out."""
+        return cls(files=files, n_used=n_used, left_out=tuple(LeftOut(reason=r, count=c) for r, c in left_out))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

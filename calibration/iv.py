@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.fit import Candidate, Fit, LeftOut, Provenance
+from calibration.fit import Candidate, Fit, Provenance
 from calibration.goodness import dispersion_test, normal_scores, shape_test
 from calibration.intervals import normal_draws, normal_interval, parameters
 from calibration.iv_cells import CellCurves, cell_curves
@@ -168,9 +168,7 @@ def fit_iv(table: IVTable, *, seed: int = 0, model: str | None = None, rank: boo
         goodness=tuple(tests),
         candidates=candidates,
         warnings=(*warnings, *found.warnings(law.names)),
-        provenance=Provenance(
-            files=table.source, n_used=n, left_out=tuple(LeftOut(reason=r, count=c) for r, c in left_out)
-        ),
+        provenance=Provenance.of(table.source, n, left_out),
         draws=np.hstack([draws, rest]),
         picture=_picture(law, found.values, cells, z),
         window_uS=(float(cells.g_uS.min()), float(cells.g_uS.max())),

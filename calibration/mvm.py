@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2, norm
 from scipy.stats import t as student
 
-from calibration.fit import Candidate, Fit, LeftOut, Provenance
+from calibration.fit import Candidate, Fit, Provenance
 from calibration.goodness import dispersion_test, shape_test
 from calibration.intervals import normal_draws, normal_interval, parameters
 from calibration.maximum import estimate, maximise
@@ -116,9 +116,7 @@ def fit_mvm(table: MVMTable, *, seed: int = 0, model: str | None = None, rank: b
         ),
         candidates=ranked,
         warnings=(*warnings, *fit.warnings(noise_names)),
-        provenance=Provenance(
-            files=table.source, n_used=n, left_out=tuple(LeftOut(reason=r, count=c) for r, c in table.left_out)
-        ),
+        provenance=Provenance.of(table.source, n, table.left_out),
         draws=np.hstack([columns.draws, noise_draws]),
         picture=_picture(table, found, z, float(np.sqrt(mean_variance))),
         gain=found.gain,

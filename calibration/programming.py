@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from calibration.curves import Curve
-from calibration.fit import Candidate, Fit, LeftOut, Provenance
+from calibration.fit import Candidate, Fit, Provenance
 from calibration.gaussian import GaussianLaw, Levels
 from calibration.goodness import dispersion_test, shape_test
 from calibration.intervals import normal_draws, normal_interval, parameters
@@ -127,9 +127,7 @@ def fit_programming(
         model=f"bias {law.bias.name}, sigma {law.sigma.name}",
         parameters=parameters(names, values, ends[0], ends[1], ["uS"] * len(names)),
         intervals=intervals,
-        provenance=Provenance(
-            files=table.source, n_used=n_used, left_out=tuple(LeftOut(reason=r, count=c) for r, c in table.left_out)
-        ),
+        provenance=Provenance.of(table.source, n_used, table.left_out),
         draws=draws,
         picture=FitPicture.of((table.g_target_uS, y, z), band, "target conductance [uS]", y_label),
         goodness=goodness,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
-from calibration.fit import Candidate, Fit, Goodness, LeftOut, Provenance
+from calibration.fit import Candidate, Fit, Goodness, Provenance
 from calibration.goodness import dispersion_test, shape_test
 from calibration.maximum import estimate, maximise
 from calibration.picture import FitPicture
@@ -141,11 +141,7 @@ def fit_pulses(table: PulseTable, *, seed: int = 0, model: str | None = None, ra
         goodness=_tests(found),
         candidates=tuple(c for part in parts for c in part.candidates),
         warnings=(*missing, *(text for part in parts for text in part.warnings)),
-        provenance=Provenance(
-            files=table.source,
-            n_used=len(table.g_uS),
-            left_out=tuple(LeftOut(reason=r, count=c) for r, c in left_out),
-        ),
+        provenance=Provenance.of(table.source, len(table.g_uS), left_out),
         draws=np.hstack([part.draws for part in parts]),
         picture=_picture(found, (low, high)),
         window_uS=(low, high),

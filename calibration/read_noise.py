@@ -12,7 +12,7 @@ from scipy import stats
 
 from calibration.allan import allan_from_density
 from calibration.circuit_tables import ReadTrace
-from calibration.fit import Candidate, Fit, LeftOut, Parameter, Provenance
+from calibration.fit import Candidate, Fit, Parameter, Provenance
 from calibration.goodness import normal_scores, shape_test, sum_of_squares_test
 from calibration.picture import FitPicture
 from calibration.read_levels import ReadLevel, ReadLevels
@@ -153,11 +153,7 @@ def fit_read_noise(
         model=law.name,
         parameters=tuple(parameters),
         intervals="asymptotic normal of Whittle's likelihood",
-        provenance=Provenance(
-            files=trace.source,
-            n_used=data.n_used,
-            left_out=tuple(LeftOut(reason=reason, count=count) for reason, count in data.left_out),
-        ),
+        provenance=Provenance.of(trace.source, data.n_used, data.left_out),
         draws=np.concatenate(draws, axis=1),
         picture=_picture(data.levels, law, theta, scores),
         goodness=tuple(test.evolve(level=TEST_LEVEL) for test in tests),

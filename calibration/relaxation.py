@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import kstest, kstwobign, norm
 
-from calibration.fit import Fit, Goodness, LeftOut, Provenance
+from calibration.fit import Fit, Goodness, Provenance
 from calibration.picture import FitPicture
 from calibration.quantile_fit import Reads, candidate, conductance_nodes, fit_nodes, with_logarithms
 from calibration.quantile_law import Nodes, score
@@ -181,11 +181,7 @@ def _fit(
         model=model,
         parameters=found.reported,
         intervals="asymptotic normal, robust over cells",
-        provenance=Provenance(
-            files=table.source,
-            n_used=len(shifts),
-            left_out=tuple(LeftOut(reason=reason, count=count) for reason, count in shifts.left_out),
-        ),
+        provenance=Provenance.of(table.source, len(shifts), shifts.left_out),
         draws=found.draws,
         picture=_picture(shifts, found.z, nodes, found.coefficients),
         goodness=_tests(shifts, found.z, path),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
-from calibration.fit import Fit, LeftOut, Parameter, Provenance
+from calibration.fit import Fit, Parameter, Provenance
 from calibration.goodness import shape_test
 from calibration.intervals import parameters, percentile_intervals
 from calibration.picture import FitPicture
@@ -158,11 +158,7 @@ def fit_retention(
         model=chosen,
         parameters=found.reported,
         intervals="asymptotic normal, robust over cells",
-        provenance=Provenance(
-            files=table.source,
-            n_used=len(reads.cell),
-            left_out=tuple(LeftOut(reason=reason, count=count) for reason, count in left_out),
-        ),
+        provenance=Provenance.of(table.source, len(reads.cell), left_out),
         draws=found.draws,
         picture=_picture(reads, temperature, found.z, law, found.coefficients),
         goodness=(shape_test(found.z),),

@@ -11,7 +11,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
-from crossbar_sim.spec.yaml_text import read_yaml
+from crossbar_sim.spec.yaml_text import read_yaml, write_text
 from device_models.errors import CrossbarError, StoreError
 
 if TYPE_CHECKING:
@@ -40,10 +40,7 @@ def save_fit(fit: Fit, path: str | Path | None) -> str:
     data = {"fit": cls.__name__, "module": cls.__module__, **TypeAdapter(cls).dump_python(fit, mode="json")}
     text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
     if path is not None:
-        try:
-            Path(path).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from None
+        write_text(path, text)
     return text
 
 

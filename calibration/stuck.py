@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.special import betaincinv
 
-from calibration.fit import Fit, Goodness, LeftOut, Provenance
+from calibration.fit import Fit, Goodness, Provenance
 from calibration.intervals import LEVEL, parameters
 from calibration.picture import FitPicture
 from calibration.tables import ProgrammingTable, RetentionTable
@@ -110,9 +110,7 @@ def fit_stuck(
         intervals="Clopper-Pearson",
         goodness=_tests(cells, middle, bottom, top),
         warnings=_warnings(cells, trials, seen),
-        provenance=Provenance(
-            files=table.source, n_used=len(rows), left_out=tuple(LeftOut(reason=r, count=c) for r, c in table.left_out)
-        ),
+        provenance=Provenance.of(table.source, len(rows), table.left_out),
         draws=_draws(counts, trials, (int(stuck.sum()), len(cells)), seen, seed),
         picture=_picture(rows),
         window_uS=(low, high),

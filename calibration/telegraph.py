@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from calibration.circuit_tables import ReadTrace
-from calibration.fit import Candidate, Fit, Goodness, LeftOut, Provenance
+from calibration.fit import Candidate, Fit, Goodness, Provenance
 from calibration.goodness import shape_test
 from calibration.intervals import normal_draws, parameters, percentile_intervals
 from calibration.picture import FitPicture
@@ -80,11 +80,7 @@ def fit_telegraph(trace: ReadTrace, *, seed: int = 0) -> TelegraphFit:
     levels = [float(g[trace.level == label].mean()) for label in np.unique(trace.level)]
     cells = [telegraph_cell(row[s:]) for row, s in zip(g, settled, strict=True)]
     present = [cell for cell in cells if cell.is_there]
-    lost = (
-        LeftOut(reason="samples at the start, in which a cell still relaxes", count=sum(settled))
-        if any(settled)
-        else None
-    )
+    lost = [("samples at the start, in which a cell still relaxes", sum(settled))] if any(settled) else []
     n = sum(len(cell.scores) for cell in cells)
     gains = np.array([cell.gain for cell in cells])
     error = float(gains.std(ddof=1) / np.sqrt(len(gains)) / n * len(gains)) if len(gains) > 1 else 0.0
@@ -106,11 +102,7 @@ def fit_telegraph(trace: ReadTrace, *, seed: int = 0) -> TelegraphFit:
             NAMES[: len(values)], values, np.minimum(low, values), np.maximum(high, values), UNITS[: len(values)]
         ),
         intervals=f"bootstrap over cells with their errors ({DRAWS})",
-        provenance=Provenance(
-            files=trace.source,
-            n_used=n,
-            left_out=(*(LeftOut(reason=r, count=c) for r, c in trace.left_out), *((lost,) if lost else ())),
-        ),
+        provenance=Provenance.of(trace.source, n, (*trace.left_out, *lost)),
         draws=draws,
         picture=_picture(present or cells, trace.fs_Hz),
         goodness=_tests(present),

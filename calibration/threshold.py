@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
-from calibration.fit import Fit, LeftOut, Provenance
+from calibration.fit import Fit, Provenance
 from calibration.goodness import dispersion_test, shape_test
 from calibration.maximum import maximise
 from calibration.picture import FitPicture
@@ -112,11 +112,7 @@ def fit_threshold(
         model=model,
         parameters=own,
         intervals="asymptotic normal",
-        provenance=Provenance(
-            files=table.source,
-            n_used=len(reads.vt_V),
-            left_out=tuple(LeftOut(reason=reason, count=count) for reason, count in table.left_out),
-        ),
+        provenance=Provenance.of(table.source, len(reads.vt_V), table.left_out),
         draws=draws,
         picture=_picture(reads, model, law.natural(found.values), z),
         goodness=tuple(test.evolve(level=TEST_LEVEL) for test in tests),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from calibration.fit import Candidate, Fit, LeftOut, Provenance
+from calibration.fit import Candidate, Fit, Provenance
 from calibration.goodness import sum_of_squares_test
 from calibration.intervals import normal_draws, normal_interval, parameters
 from calibration.maximum import estimate, maximise
@@ -116,9 +116,7 @@ def fit_write_verify(
         goodness=(test,),
         candidates=ranked,
         warnings=(*warnings, *found.warnings(law.names), *notes, *_unidentified(writes, law)),
-        provenance=Provenance(
-            files=table.source, n_used=n, left_out=tuple(LeftOut(reason=r, count=c) for r, c in table.left_out)
-        ),
+        provenance=Provenance.of(table.source, n, table.left_out),
         draws=np.hstack([draws, residual_draws]),
         picture=_picture(law, found.values, writes, z),
         h_ref_uS=h_ref,

@@ -14,7 +14,14 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from crossbar_sim.kernels.effects import break_devices, heat_devices, retarget_devices, switch_traps, write_devices
+from crossbar_sim.kernels.effects import (
+    break_devices,
+    heat_devices,
+    partner_of,
+    retarget_devices,
+    switch_traps,
+    write_devices,
+)
 from crossbar_sim.kernels.faults import fault_keys
 from crossbar_sim.kernels.programming import write_keys
 from crossbar_sim.kernels.random import f32, fill_normals, i32, random_key, u32
@@ -286,7 +293,7 @@ def _age_device(u, d, table, effects, plane, keys, row, col, scratch, normals, n
     z_program, z_nu = normals[0, :n], normals[1, :n]
     _set_targets(u, plane, d, dtype(table.g_min_uS), dtype(table.span_uS), target)
     if effects.retargets:
-        _set_targets(u, plane, d + 1 - 2 * (d % 2), dtype(table.g_min_uS), dtype(table.span_uS), g)
+        _set_targets(u, plane, partner_of(d), dtype(table.g_min_uS), dtype(table.span_uS), g)
         retarget_devices(effects, keys.faults, d, row, col, g, target)
     if table.has_program or table.has_drift:
         fill_normals(keys.program[d, 0], keys.program[d, 1], u32(row), u32(col), z_program, z_nu)

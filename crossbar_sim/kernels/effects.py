@@ -140,6 +140,12 @@ def unusable_devices(effects, key, d, row, col, held, unusable):
                 unusable[j] = True
 
 
+@njit(inline="always")
+def partner_of(d):
+    """The other device of a pair: positive and negative ones take turns."""
+    return d ^ 1
+
+
 @njit
 def retarget_devices(effects, keys, d, row, col, partner_target, target):
     """Let the devices d of a chunk take over from unusable partners, within the window (AbstractTargetProgramming).
@@ -148,7 +154,7 @@ def retarget_devices(effects, keys, d, row, col, partner_target, target):
     """
     n = target.shape[0]
     dtype = target.dtype.type
-    partner = d + 1 if d % 2 == 0 else d - 1
+    partner = partner_of(d)
     held, unusable = np.empty(n, target.dtype), np.empty(n, np.bool_)
     unusable_devices(effects, keys[partner], partner, row, col, held, unusable)
     low, high = dtype(effects.fault_window_uS[0]), dtype(effects.fault_window_uS[1])
@@ -221,6 +227,6 @@ def retarget_matrix(effects, keys, asked, target):
     """`retarget_devices` of all devices of a plane: from the targets asked for, `target` (devices, n_out, n_in) out."""
     for o in prange(asked.shape[1]):
         for d in range(asked.shape[0]):
-            partner = d + 1 if d % 2 == 0 else d - 1
+            partner = partner_of(d)
             target[d, o] = asked[d, o]
             retarget_devices(effects, keys, d, 0, o, asked[partner, o], target[d, o])

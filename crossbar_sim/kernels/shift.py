@@ -7,9 +7,10 @@ from numba import njit
 
 from crossbar_sim.kernels.random import f32, fill_normals, i32, u32
 from device_models.base import SHIFT_Z
+from device_models.relaxation import MOST_PATHS
 
-SHIFT_KEYS = 4
-"""Keys of a device; each gives two of its normals, so that a path has at most eight."""
+SHIFT_KEYS = -(-MOST_PATHS // 2)
+"""Keys of a device; each gives two of the normals of its path."""
 
 _Z_END = f32(SHIFT_Z)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from crossbar_sim.spec.yaml_text import read_yaml
+from crossbar_sim.spec.yaml_text import read_yaml, write_text
 from device_models.base import AbstractDevice
 from device_models.errors import SpecError, StoreError, UsageError
 from device_models.registry import devices
@@ -18,10 +18,7 @@ def device_to_yaml(device: AbstractDevice, path: str | Path | None = None) -> st
     """The device as YAML text, also written to `path` where given; every number comes back bit for bit."""
     text = yaml.safe_dump(json.loads(device.model_dump_json()), sort_keys=False, allow_unicode=True, width=120)
     if path is not None:
-        try:
-            Path(path).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from None
+        write_text(path, text)
     return text
 
 

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from device_models.errors import StoreError
 
 
 def read_yaml(text: str) -> Any:
     """The data of a YAML text; raises yaml.YAMLError. Never runs code."""
     return yaml.load(text, Loader=_StrictLoader)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text; StoreError where the file cannot be written."""
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 class _StrictLoader(yaml.SafeLoader):

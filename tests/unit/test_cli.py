@@ -12,7 +12,6 @@ import torch
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # ahead of transformers: nothing is asked of the network
 
 import crossbar_sim as cs
-from crossbar_sim import cli
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
@@ -51,22 +50,6 @@ def text(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text(" ".join(WORDS[(7 * i) % 38] for i in range(100)), encoding="utf-8")
     return path
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Runs the command line in this process: (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["crossbar-sim", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as done:
-            code = done.code or 0
-        return (code, *capsys.readouterr())
-
-    return run
 
 
 def test_presets(call):

@@ -1,7 +1,6 @@
 """From a file of measurements on the command line to a device, and to a sweep with it."""
 
 import os
-import sys
 
 import numpy as np
 import pandas as pd
@@ -11,26 +10,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # ahead of transformers: nothing i
 
 from calibration import ProgrammingTable, fit_programming
 from calibration.fit import Fit
-from crossbar_sim import ChipSpec, cli
+from crossbar_sim import ChipSpec
 from crossbar_sim.spec.device_file import device_from_yaml, device_to_yaml
 from device_models.errors import SpecError, StoreError, UsageError
 from device_models.pcm_1m import Pcm1M
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Runs the command line in this process: (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["crossbar-sim", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as done:
-            code = done.code or 0
-        return (code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture(scope="module")
