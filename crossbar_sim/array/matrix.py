@@ -40,7 +40,7 @@ from crossbar_sim.spec import (
     StaticRange,
 )
 from device_models import AbstractDevice
-from device_models.errors import UsageError
+from device_models.errors import StateError, UsageError
 
 
 class Part(NamedTuple):
@@ -66,7 +66,8 @@ class AnalogMatrix:
 
     effective and variance are views of `effective_flat` and `variance_flat`, which hold the parts one after the other;
     w_max (row tiles, n_out) is the weight that fills the conductance window. `reference_columns` are those of
-    an offset encoding.
+    an offset encoding. `room(name, size, dtype)` gives the memory that `age` puts the state in; after `release` there
+    is no state until `age` computes it again.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class AnalogMatrix:
         self.parts = [Part(k, p, span) for k, span in enumerate(self.plan.rows) for p in range(len(self.layout.planes))]
         self.device = torch.device("cpu")
         self.dtype = torch.float32
+        self.room: Callable[[str, int, torch.dtype], torch.Tensor] | None = None
         self.effective_flat = torch.empty(0, dtype=self.dtype)
         self.variance_flat: torch.Tensor | None = None
         self.input_range: torch.Tensor | None = None
@@ -145,14 +147,14 @@ class AnalogMatrix:
         table, effects = self._tables(t_s)
         size = self.plan.n_in * self.plan.n_out * len(self.layout.planes)
         if self.effective_flat.numel() != size or self.effective_flat.dtype != self.dtype:
-            self.effective_flat = torch.empty(size, dtype=self.dtype, device=self.device)
+            self.effective_flat = self._room_for("effective", size, self.dtype)
             self.variance_flat = None
         if self.features is not None:
             self._make_room_for_features(table.has_read)
         if not table.has_read:
             self.variance_flat = None
         elif self.variance_flat is None:
-            self.variance_flat = torch.empty(size, dtype=self.variance_dtype, device=self.device)
+            self.variance_flat = self._room_for("variance", size, self.variance_dtype)
         use_threads(torch.get_num_threads())
         effective = self.effective_flat.cpu()
         variance = None if self.variance_flat is None else self.variance_flat.cpu()
@@ -180,6 +182,21 @@ class AnalogMatrix:
         if self.reference_columns is not None:
             self.reference_columns.age(self._zeros(), t_s)
         self.time_s = t_s
+
+    def _room_for(self, name: str, size: int, dtype: torch.dtype) -> torch.Tensor:
+        if self.room is None or self.device.type != "cpu":
+            return torch.empty(size, dtype=dtype, device=self.device)
+        return self.room(name, size, dtype)
+
+    @property
+    def has_state(self) -> bool:
+        """Whether the state is in memory."""
+        return self.effective_flat.numel() > 0
+
+    def release(self) -> None:
+        """Let go of the state."""
+        self.effective_flat, self.variance_flat = torch.empty(0, dtype=self.dtype, device=self.device), None
+        self.more_effective, self.more_variance = [], []
 
     def age_tile(self, weight: torch.Tensor, k: int, c: int) -> None:
         """Compute the state at time 0 of one tile alone, in column c of tiles, whose plane is part k; on the CPU."""
@@ -264,6 +281,8 @@ class AnalogMatrix:
     @property
     def effective(self) -> list[torch.Tensor]:
         """Relative effective weights of each part, (n_out, rows)."""
+        if not self.has_state:
+            raise StateError(f"{self.name}: its state was released; read it inside ProgrammedMatrix.state()")
         return self.views(self.effective_flat)
 
     @property
