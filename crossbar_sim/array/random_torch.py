@@ -4,37 +4,73 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 from crossbar_sim.kernels.mvm import GROUP
+from crossbar_sim.kernels.read_normals import fill_read_normals
+from crossbar_sim.kernels.threads import use_threads
 
-_MASK = 0xFFFFFFFF
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
+_QUARTER_TURN = 1 << 30
 
 
-def threefry(key: tuple[int, int], counter0: torch.Tensor, counter1: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Threefry-2x32-13 on int64 tensors that hold 32-bit words (torch has no full uint32 arithmetic)."""
-    k = (key[0], key[1], 0x1BD11BDA ^ key[0] ^ key[1])
-    x0, x1 = (counter0 + k[0]) & _MASK, (counter1 + k[1]) & _MASK
+def threefry(key: tuple[int, int], x0: torch.Tensor, x1: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Threefry-2x32-13 in place of its counters, int32 tensors of one shape that hold the bits of 32-bit words."""
+    k = [_signed(word) for word in (key[0], key[1], 0x1BD11BDA ^ key[0] ^ key[1])]
+    high = torch.empty_like(x1)
+    x0.add_(k[0])
+    x1.add_(k[1])
     for r in range(13):
-        x0 = (x0 + x1) & _MASK
         rotation = _ROTATIONS[r % 8]
-        x1 = ((x1 << rotation) & _MASK | x1 >> (32 - rotation)) ^ x0
+        x0.add_(x1)
+        # a shift to the right brings copies of the sign, which the mask takes away
+        torch.bitwise_right_shift(x1, 32 - rotation, out=high).bitwise_and_((1 << rotation) - 1)
+        x1.bitwise_left_shift_(rotation).bitwise_or_(high).bitwise_xor_(x0)
         if r % 4 == 3:
             s = r // 4 + 1
-            x0, x1 = (x0 + k[s % 3]) & _MASK, (x1 + k[(s + 1) % 3] + s) & _MASK
+            x0.add_(k[s % 3])
+            x1.add_(_signed(k[(s + 1) % 3] + s))
     return x0, x1
 
 
-def read_normals(key: tuple[int, int], n_vectors: int, n_cols: int, device: torch.device) -> torch.Tensor:
-    """Normals (n_vectors, n_cols) in float32 of one read of one row tile (crossbar_sim.kernels.mvm.GROUP)."""
+def read_normals(
+    key: tuple[int, int], n_vectors: int, n_cols: int, device: torch.device, first_col: int = 0
+) -> torch.Tensor:
+    """Normals (n_vectors, n_cols) in float32 of one read of one part, from column `first_col` (a multiple of GROUP) on.
+
+    On CPUs they come from the kernel, a few times faster than in torch operations.
+    """
+    if device.type != "cpu":
+        return device_normals(key, n_vectors, n_cols, device, first_col)
+    z = torch.empty((n_vectors, n_cols), dtype=torch.float32)
+    use_threads(torch.get_num_threads())
+    fill_read_normals(np.array(key, np.uint32), first_col, z.numpy())
+    return z
+
+
+def device_normals(
+    key: tuple[int, int], n_vectors: int, n_cols: int, device: torch.device, first_col: int = 0
+) -> torch.Tensor:
+    """What `read_normals` gives, in torch operations."""
     half = GROUP // 2
     n_groups = -(-n_cols // GROUP)
-    lanes = torch.arange(n_groups * half, device=device).expand(n_vectors, -1)
-    vectors = torch.arange(n_vectors, device=device)[:, None].expand_as(lanes)
-    bits0, bits1 = threefry(key, lanes, vectors)
-    radius = torch.sqrt(-2.0 * torch.log(bits0.float() * 2.0**-32 + 2.0**-33))
-    phase = (torch.where(bits1 >= 2**31, bits1 - 2**32, bits1).double() * (math.pi * 2.0**-31)).float()
-    pair = torch.stack((radius * torch.cos(phase), radius * torch.sin(phase)), dim=1)
-    grouped = pair.view(n_vectors, 2, n_groups, half).transpose(1, 2)
-    return grouped.reshape(n_vectors, n_groups * GROUP)[:, :n_cols]
+    lanes = torch.arange(first_col // 2, first_col // 2 + n_groups * half, dtype=torch.int32, device=device)
+    vectors = torch.arange(n_vectors, dtype=torch.int32, device=device)
+    bits0, phase = threefry(
+        key, lanes.expand(n_vectors, -1).contiguous(), vectors[:, None].expand(-1, len(lanes)).contiguous()
+    )
+    uniform = ((bits0 >> 1) & 0x7FFFFFFF).float().mul_(2.0**-31).add_(2.0**-32)
+    radius = uniform.log_().mul_(-2.0).sqrt_()
+    z = torch.empty((n_vectors, n_groups, 2, half), device=device)
+    # a signed phase a has cos(a) = sin(pi/2 - |a|) and sin(a) = cos(a - pi/2); small angles keep all their bits
+    for number in range(2):
+        angle = (_QUARTER_TURN - phase.abs()).float().mul_(math.pi * 2.0**-31)
+        torch.mul(angle.sin_().view(n_vectors, n_groups, half), radius.view(n_vectors, n_groups, half), out=z[:, :, number])
+        phase.sub_(_QUARTER_TURN)
+    return z.view(n_vectors, n_groups * GROUP)[:, :n_cols]
+
+
+def _signed(word: int) -> int:
+    """The int32 with the bits of the lowest 32 of `word`."""
+    return (word + 2**31) % 2**32 - 2**31

@@ -35,7 +35,7 @@ def threefry(key: tuple[int, int], counter0: Words, counter1: Words) -> tuple[Wo
 def normals(key: tuple[int, int], counter0: Words, counter1: Words) -> tuple[Floats, Floats]:
     """Standard normals of each counter: Box-Muller on the two words, the second as a signed phase."""
     bits0, bits1 = threefry(key, counter0, counter1)
-    radius = np.sqrt(-2 * np.log(np.minimum(bits0 * 2.0**-32 + 2.0**-33, 1.0)))
+    radius = np.sqrt(-2 * np.log((bits0 | np.uint32(1)) * 2.0**-32))
     phase = bits1.view(np.int32) * (np.pi * 2.0**-31)
     return radius * np.cos(phase), radius * np.sin(phase)
 
