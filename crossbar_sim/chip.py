@@ -127,12 +127,14 @@ class Chip:
         One array for each device of a weight, in the order of crossbar_sim.mapping.layout, where it is not a pair.
         """
         programmed = self._layer(layer)
-        return programmed.matrix.conductances(programmed.weight, tile)
+        with programmed.target() as weight:
+            return programmed.matrix.conductances(weight, tile)
 
     def programming_report(self, layer: str) -> ProgrammingReport:
         """How the devices of a layer took their targets: residuals, pulses, yield and what did not converge."""
         programmed = self._layer(layer)
-        return matrix_report(programmed.matrix, programmed.weight)
+        with programmed.target() as weight:
+            return matrix_report(programmed.matrix, weight)
 
     def _layer(self, layer: str) -> ProgrammedMatrix:
         if layer not in self.matrices:

@@ -54,9 +54,11 @@ def write_chip(
             key = f"chip_{len(specs)}"
             specs[key] = matrix.spec
         compensation = programmed.compensation
+        with programmed.values() as parameter:
+            fingerprint = weights_fingerprint(parameter)
         layers[name] = {
             "spec": key,
-            "weights": weights_fingerprint(programmed.parameter),
+            "weights": fingerprint,
             "compensation": compensation.model_dump(mode="json") if compensation else None,
             "compensated_s": programmed.compensated_s,
             "reads": matrix.reads,

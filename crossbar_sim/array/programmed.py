@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Self
 
 import torch
@@ -15,10 +15,12 @@ from crossbar_sim.array.descent import descend
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.read_numba import read_numba
 from crossbar_sim.array.read_torch import read_torch
+from crossbar_sim.array.state_memory import StateMemory
 from crossbar_sim.spec import ChipSpec, Compensation
 from device_models.errors import StateError, UsageError
 
 BACKENDS = ("auto", "numba", "torch")
+_NOTHING_TO_DO = nullcontext()
 
 
 class ProgrammedMatrix:
@@ -26,30 +28,60 @@ class ProgrammedMatrix:
 
     `parameter` is the caller's tensor, (n_out, n_in) or, where `transposed`, (n_in, n_out). It is never written; a
     later change of it makes the state stale, which the next use refuses.
+
+    loading    gives the values of a parameter that are not in memory (it is on the meta device) for as long as the
+               context lasts; changes of those cannot be noticed
+    memory     where given, the state is not kept but computed in there whenever it is used: bit for bit the same
     """
 
-    def __init__(self, parameter: torch.Tensor, spec: ChipSpec, seed: int, name: str, *, transposed: bool = False):
+    def __init__(
+        self,
+        parameter: torch.Tensor,
+        spec: ChipSpec,
+        seed: int,
+        name: str,
+        *,
+        transposed: bool = False,
+        loading: Callable[[], AbstractContextManager[torch.Tensor]] | None = None,
+        memory: StateMemory | None = None,
+    ):
         self.parameter = parameter
         self.transposed = transposed
+        self.loading = loading
+        self.memory = memory
         self.compensation = spec.compensation
-        self.matrix = AnalogMatrix(self.weight, spec, seed, name)
-        self._start()
+        with self.target() as weight:
+            self.matrix = AnalogMatrix(weight, spec, seed, name)
+            with self._in_memory():
+                self._start()
+            self.matrix.to(weight.device)
 
     @property
     def weight(self) -> torch.Tensor:
-        """The target weights (n_out, n_in)."""
+        """The target weights (n_out, n_in); without values where they are to be loaded."""
         return self.parameter.t() if self.transposed else self.parameter
+
+    def values(self) -> AbstractContextManager[torch.Tensor]:
+        """The parameter with its values."""
+        return nullcontext(self.parameter) if self.loading is None else self.loading()
+
+    @contextmanager
+    def target(self) -> Iterator[torch.Tensor]:
+        """The target weights (n_out, n_in) with their values."""
+        with self.values() as parameter:
+            yield parameter.t() if self.transposed else parameter
 
     def program(self, seed: int, write: int = 0) -> None:
         """Write the present target weights to the devices of `seed`: the state at time 0 and the reference read."""
-        self.matrix.program(self.weight, seed, write)
-        self._start()
+        with self._in_memory(), self.target() as weight:
+            self.matrix.program(weight, seed, write)
+            self._start()
 
     def _start(self) -> None:
         """What follows programming: the reference read, and remembering the weights that were written."""
         if self.matrix.written is not None:
-            with self._on_cpu():
-                deque(descend(self.matrix, self.weight), maxlen=0)
+            with self._on_cpu(), self.target() as weight:
+                deque(descend(self.matrix, weight), maxlen=0)
         self.compensated_s = 0.0
         self.reference = self._reference_read()
         if self.compensation is not None and self.compensation.reference == "exact":
@@ -61,14 +93,40 @@ class ProgrammedMatrix:
         """Remember the target weights as they are: a later change makes the state stale."""
         self.version, self.dtype = _version(self.parameter), self.parameter.dtype
 
+    def state(self, apart: bool = False) -> AbstractContextManager[None]:
+        """While this lasts the state is in memory; `apart` as in StateMemory.lend."""
+        return _NOTHING_TO_DO if self.memory is None else self._computed(self.memory, apart)
+
+    @contextmanager
+    def _computed(self, memory: StateMemory, apart: bool) -> Iterator[None]:
+        with memory.lend(self.matrix, apart):
+            if not self.matrix.has_state:
+                with self.target() as weight:
+                    self.matrix.age(weight, self.matrix.time_s)
+            yield
+
+    def _in_memory(self) -> AbstractContextManager[None]:
+        """A state that is not kept is released after what is done inside."""
+        return _NOTHING_TO_DO if self.memory is None else self.memory.lend(self.matrix)
+
+    def _go_to(self, t_s: float) -> None:
+        """The state at `t_s`: computed now, or where it is not kept when it is used."""
+        if self.memory is None or self.matrix.spec.wires is not None:  # how wires were folded in is shown at once
+            with self.target() as weight:
+                self.matrix.age(weight, t_s)
+        else:
+            self.matrix.release()
+            self.matrix.time_s = t_s
+
     def set_time(self, t_s: float, compensated_s: float | None = None) -> None:
         """Age the devices to `t_s` seconds after programming; the compensation is of then or of `compensated_s`."""
         self.check_fresh(resuming=True)
         self.compensated_s = t_s if compensated_s is None else compensated_s
-        self.matrix.age(self.weight, self.compensated_s)
-        self.compensate()
-        if self.compensated_s != t_s:
-            self.matrix.age(self.weight, t_s)
+        with self._in_memory():
+            self._go_to(self.compensated_s)
+            self.compensate()
+            if self.compensated_s != t_s:
+                self._go_to(t_s)
         self.stale = None
 
     def compensate(self) -> None:
@@ -77,25 +135,27 @@ class ProgrammedMatrix:
             self.matrix.drift_factor.fill_(1.0)
             self.matrix.drift_offset = None
         else:
-            with self._on_cpu():
+            with self._on_cpu(), self.state():
                 self.matrix.drift_factor, self.matrix.drift_offset = self.reference.correction(self.matrix)
 
     def choose_compensation(self, compensation: Compensation | None, t_s: float) -> None:
         """Use another compensation, with its reference read on the state at time 0, and go to time `t_s`."""
         self.check_fresh(resuming=True)
         self.compensation = compensation
-        if compensation is not None:
-            self.matrix.age(self.weight, 0.0)
-        self.reference = self._reference_read()
-        self.set_time(t_s)
+        with self._in_memory():
+            if compensation is not None:
+                self._go_to(0.0)
+            self.reference = self._reference_read()
+            self.set_time(t_s)
 
     def restore(
         self, t_s: float, reads: int, compensation: Compensation | None, compensated_s: float, correction: Correction
     ) -> None:
         """Go to a stored state: its time, read number and compensation as it was measured at `compensated_s`."""
-        if compensation != self.compensation:
-            self.choose_compensation(compensation, t_s)
-        self.matrix.age(self.weight, t_s)
+        with self._in_memory():
+            if compensation != self.compensation:
+                self.choose_compensation(compensation, t_s)
+            self._go_to(t_s)
         self.compensated_s = compensated_s
         self.matrix.drift_factor, self.matrix.drift_offset = correction
         self.matrix.to(self.matrix.device)
@@ -144,19 +204,21 @@ class ProgrammedMatrix:
         number = matrix.reads
         matrix.reads += 1
         if use_numba:
-            return read_numba(matrix, x.detach(), bias, number)
+            with self.state():
+                return read_numba(matrix, x.detach(), bias, number)
         if matrix.needs_kernels:
             raise UsageError(
                 f"{matrix.name}: the chip has {matrix.needs_kernels}, which only the numba backend reads: on the CPU "
                 "and without gradients"
             )
-        return read_torch(matrix, x, self.weight, bias, number)
+        with self.state(apart=True), self.target() as weight:
+            return read_torch(matrix, x, weight, bias, number)
 
     def _reference_read(self) -> ReferenceRead | None:
         if self.compensation is None:
             return None
-        with self._on_cpu():
-            return ReferenceRead(self.matrix, self.weight, self.compensation)
+        with self._on_cpu(), self.state(), self.target() as weight:
+            return ReferenceRead(self.matrix, weight, self.compensation)
 
     @contextmanager
     def _on_cpu(self) -> Iterator[None]:

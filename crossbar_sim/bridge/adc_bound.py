@@ -109,10 +109,11 @@ def _observe(mapped: nn.Module, chip: Chip, calibration_data: Iterable[Any]) -> 
         if inputs[0].device.type != "cpu":
             raise UsageError(f"{matrix.name}: its input is on {inputs[0].device}; move the model to the CPU")
         vectors = inputs[0].reshape(-1, layer.in_features).to(matrix.dtype).contiguous()
-        for outputs in column_outputs(matrix, vectors):
-            if not torch.isfinite(outputs).all():
-                raise UsageError(f"calibration_data: the input of {matrix.name} is not finite")
-            seen[matrix.name].add(outputs)
+        with layer.programmed.state():
+            for outputs in column_outputs(matrix, vectors):
+                if not torch.isfinite(outputs).all():
+                    raise UsageError(f"calibration_data: the input of {matrix.name} is not finite")
+                seen[matrix.name].add(outputs)
 
     hooks = [layer.register_forward_pre_hook(observe) for layer in layers]
     try:

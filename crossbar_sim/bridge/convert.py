@@ -6,21 +6,32 @@ import copy
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import nn
 
 from crossbar_sim.array.programmed import ProgrammedMatrix
+from crossbar_sim.array.state_memory import StateMemory
 from crossbar_sim.bridge.layers import AnalogLinear, checked_backend
+from crossbar_sim.bridge.offload import (
+    Loading,
+    drop_foreign_methods,
+    is_offloaded,
+    is_placed,
+    pass_hooks,
+    shared_maps,
+    weight_of,
+)
 from crossbar_sim.bridge.ranging import calibrate_ranges
 from crossbar_sim.bridge.rules import Rules, assign_chips
 from crossbar_sim.chip import Chip
 from crossbar_sim.mapping import ModelPlan, TilePlan, layout_of
 from crossbar_sim.progress import track
 from crossbar_sim.spec import ChipSpec, FoundRange
-from device_models.errors import InertOptionWarning, UsageError
+from device_models.errors import InertOptionWarning, UsageError, nearest
 
+STATES = ("kept", "regenerated")
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -47,6 +58,7 @@ def map_model(
     calibration_data: Iterable[Any] | None = None,
     backend: str = "auto",
     inplace: bool = False,
+    state: Literal["kept", "regenerated"] = "kept",
 ) -> M:
     """The model with every linear layer programmed on a simulated chip, just after programming.
 
@@ -62,8 +74,13 @@ def map_model(
         backend           "numba" (CPU, no gradients), "torch" (any device, differentiable), or "auto": per call numba
                           where it can, torch where it must
         inplace           change `model` itself instead of a copy
+        state             "kept": effective weights and variances of every layer stay in memory. "regenerated": those of
+                          a layer are computed anew whenever it is read and then released, bit for bit the same, for
+                          models that are too large otherwise; a batch of vectors needs them once
     Parameters are shared with `model`, so `.to(dtype)` of one changes the values of both; a change of weights through
-    `.data` cannot be noticed, any other is refused until `chip.reprogram()`.
+    `.data` cannot be noticed, any other is refused until `chip.reprogram()`. Weights of any float type are programmed;
+    AnalogLinear says what is computed in which. Weights that accelerate offloads to memory or disk are loaded layer by
+    layer where they are needed, and changes of those are not noticed.
     Raises UsageError for a model without linear layers, for bad weights, and for rules or options that cannot act.
     """
     if not isinstance(model, nn.Module):
@@ -72,14 +89,16 @@ def map_model(
         hint = f"; did you mean ChipSpec.preset({chip!r})?" if isinstance(chip, str) else ""
         raise UsageError(f"chip = {chip!r}: must be a ChipSpec{hint}")
     checked_backend(backend)
+    checked_state(state)
     layers = find_layers(model)
     if hasattr(model, "chip"):
         raise UsageError("chip: the model has an attribute of this name, which the Chip of a mapped model needs")
     plan = plan_layers(layers, assign_chips(layers, chip, rules))
     for name in plan.layers:
-        _check_finite(name, layers[name].weight.detach())
+        with weight_of(layers[name].module) as weight:
+            _check_finite(name, weight.detach())
     ranges = _find_ranges(model, layers, plan, calibration_data)
-    return map_layers(model, layers, chip, seed, plan, ranges, backend, inplace)
+    return map_layers(model, layers, chip, seed, plan, ranges, backend, inplace, state)
 
 
 def map_layers(
@@ -91,13 +110,17 @@ def map_layers(
     ranges: dict[str, torch.Tensor],
     backend: str,
     inplace: bool,
+    state: str,
 ) -> M:
     """map_model once everything is checked and the calibrated input ranges (per layer: one per row tile) are known."""
+    memory = StateMemory() if state == "regenerated" else None
     matrices: dict[str, ProgrammedMatrix] = {}
     for name, spec, _ in track(list(plan), "programming"):
-        layer = layers[name]
-        programmed = ProgrammedMatrix(layer.weight, spec, seed, name, transposed=layer.transposed)
-        programmed.matrix.to(layer.weight.device)
+        module, transposed = layers[name]
+        loading = Loading(module) if is_offloaded(module) else None
+        programmed = ProgrammedMatrix(
+            layers[name].weight, spec, seed, name, transposed=transposed, loading=loading, memory=memory
+        )
         programmed.matrix.input_range = ranges.get(name, programmed.matrix.input_range)
         matrices[name] = programmed
 
@@ -105,6 +128,9 @@ def map_layers(
     for name, programmed in matrices.items():
         module = layers[name].module
         analog = AnalogLinear(layers[name].weight, getattr(module, "bias", None), programmed, backend)
+        pass_hooks(module, analog)
+        if programmed.loading is not None:
+            programmed.loading = Loading(analog)
         replacements[id(module)] = analog.train(module.training)
     mapped = _replace(model, replacements) if inplace else _copy_with(model, replacements)
     for part in mapped.modules():
@@ -114,6 +140,12 @@ def map_layers(
             part.activation_relu_or_gelu = 0  # its fused path would take the weights and pass the layers by
     mapped.chip = Chip(chip, seed, matrices, plan)  # type: ignore[assignment]
     return mapped
+
+
+def checked_state(state: str) -> None:
+    """UsageError for anything but "kept" and "regenerated"."""
+    if state not in STATES:
+        raise UsageError(f"state = {state!r}: must be one of {', '.join(STATES)}{nearest(str(state), STATES)}")
 
 
 def plan_model(model: nn.Module, chip: ChipSpec, rules: Rules | None = None) -> ModelPlan:
@@ -173,11 +205,14 @@ def _check_weight(name: str, module: nn.Module) -> None:
     weight = module.weight
     if not isinstance(weight, nn.Parameter) or isinstance(weight, nn.UninitializedParameter):
         raise UsageError(f"{name}.weight: must be a parameter with values; it is computed or not yet initialised")
-    changed = "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks
-    if changed or nn.utils.parametrize.is_parametrized(module):
+    patched = "forward" in vars(module) and not is_placed(module)
+    if patched or module._forward_hooks or module._forward_pre_hooks or nn.utils.parametrize.is_parametrized(module):
         raise UsageError(f"{name}: has hooks, a parametrisation or a forward of its own, which would be lost")
-    if weight.device.type == "meta":
-        raise UsageError(f"{name}.weight: has no values (meta device); load the weights first")
+    if weight.device.type == "meta" and not is_offloaded(module):
+        raise UsageError(
+            f"{name}.weight: has no values (meta device); load the weights first, or dispatch the model without "
+            "preload_module_classes, so that accelerate loads each layer by itself"
+        )
     if not weight.dtype.is_floating_point:
         raise UsageError(f"{name}.weight: must be a floating-point matrix, is {weight.dtype}")
     if 0 in weight.shape:
@@ -209,8 +244,10 @@ def _find_ranges(
 
 def _copy_with(model: M, replacements: Mapping[int, nn.Module]) -> M:
     """A copy of the modules with some replaced, which shares every parameter and buffer with the original."""
-    shared = [*model.parameters(), *model.buffers()]
-    return copy.deepcopy(model, {**{id(tensor): tensor for tensor in shared}, **replacements})
+    shared = [*model.parameters(), *model.buffers(), *shared_maps(model)]
+    mapped = copy.deepcopy(model, {**{id(each): each for each in shared}, **replacements})
+    drop_foreign_methods(mapped, model)
+    return mapped
 
 
 def _replace(model: M, replacements: Mapping[int, nn.Module]) -> M:

@@ -25,6 +25,10 @@ class AnalogLinear(nn.Module):
 
     `weight` and `bias` are the parameters of the layer it replaces, shared and under the same names; what the devices
     make of them lives in `programmed`. The bias is added in digital.
+
+    Everything on the chip is computed in float32, in float64 where the weights are: weights, inputs and bias of other
+    types (bfloat16, float16) are widened, which changes no value, and the output is rounded once to the type of the
+    input. The variances of read noise are stored as bfloat16 beside float32.
     """
 
     def __init__(self, parameter: nn.Parameter, bias: nn.Parameter | None, programmed: ProgrammedMatrix, backend: str):
@@ -45,7 +49,7 @@ class AnalogLinear(nn.Module):
             raise UsageError(
                 f"{matrix.name}: the last dimension of its input must be {self.in_features}; shape {tuple(x.shape)}"
             )
-        if self.weight is not self.programmed.parameter:
+        if self.programmed.loading is None and self.weight is not self.programmed.parameter:
             raise StateError(f"{matrix.name}: its weight was replaced after programming; map the model again")
         if torch.is_autocast_enabled(x.device.type):
             with torch.autocast(x.device.type, enabled=False):
@@ -61,6 +65,11 @@ class AnalogLinear(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         """`.to()` and its kin: the state follows the weight to its device, and is made anew where its type changes."""
+        if self.programmed.loading is not None:
+            raise StateError(
+                f"{self.programmed.matrix.name}: its weights are loaded by accelerate, so they cannot be moved or "
+                "change their type; do that before the model is dispatched, and map it then"
+            )
         fresh = self.weight is self.programmed.parameter and self.programmed.is_fresh
         super()._apply(fn, recurse)
         self.programmed.follow(self.weight, fresh)

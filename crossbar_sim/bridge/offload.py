@@ -1,0 +1,95 @@
+"""Models whose weights accelerate loads layer by layer: its hooks pass to the layers that take the place of others.
+
+accelerate keeps offloaded parameters in memory or in files; a hook on each layer puts them into the layer before its
+forward and takes them out again. Sources: accelerate.hooks, accelerate.big_modeling.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Loading:
+    """Calling it gives the weight of a layer with its values, for as long as the context lasts."""
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+
+    @contextmanager
+    def __call__(self) -> Iterator[torch.Tensor]:
+        module: Any = self.module
+        if module.weight.device.type != "meta":  # the layer is just running
+            yield module.weight
+            return
+        module._hf_hook.pre_forward(module)
+        try:
+            yield module.weight
+        finally:
+            module._hf_hook.post_forward(module, None)
+
+
+def is_offloaded(module: nn.Module) -> bool:
+    """Whether a hook of the layer itself loads its weight."""
+    return is_placed(module) and any(hook.offload for hook in _hooks(module))
+
+
+def weight_of(module: nn.Module) -> AbstractContextManager[torch.Tensor]:
+    """The weight of a layer with its values."""
+    return Loading(module)() if is_offloaded(module) else nullcontext(module.weight)  # type: ignore[arg-type]
+
+
+def is_placed(module: nn.Module) -> bool:
+    """Whether the forward of a layer is that of its class behind hooks that do nothing but place inputs and weights."""
+    known = sys.modules.get("accelerate.hooks")
+    own, shown = getattr(module, "_old_forward", None), vars(module).get("forward")
+    if known is None or not _hooks(module) or getattr(own, "__func__", None) is not type(module).forward:
+        return False
+    return getattr(shown, "__wrapped__", None) == own and all(
+        type(hook) is known.AlignDevicesHook for hook in _hooks(module)
+    )
+
+
+def pass_hooks(old: nn.Module, new: nn.Module) -> None:
+    """Put hooks like those of `old` on the layer that takes its place, whose parameters are the same."""
+    if not is_placed(old):
+        return
+    hook: Any = copy.copy(old._hf_hook)
+    if hasattr(hook, "hooks"):
+        hook.hooks = [copy.copy(each) for each in hook.hooks]
+    sys.modules["accelerate.hooks"].add_hook_to_module(new, hook)
+    for own, each in zip(_hooks(new), _hooks(old), strict=True):
+        if each.offload:
+            own.original_devices = each.original_devices  # where weights go back to when hooks are removed
+
+
+def shared_maps(model: nn.Module) -> list[Any]:
+    """Where the hooks of a model find weights: a copy of the model shares it."""
+    maps = [each for module in model.modules() for hook in _hooks(module) for each in vars(hook).items()]
+    return [value for name, value in maps if name in ("weights_map", "tied_params_map") and value is not None]
+
+
+def drop_foreign_methods(model: nn.Module, original: nn.Module) -> None:
+    """Forget the guarded `to` and `cuda` of a dispatched model on its copy, where they would move the original.
+
+    Where weights are offloaded these refuse to move anything, which holds for the copy as well.
+    """
+    if any(parameter.device.type == "meta" for parameter in original.parameters()):
+        return
+    for name, value in list(vars(model).items()):
+        if inspect.isfunction(value):
+            method = inspect.unwrap(value, stop=inspect.ismethod)
+            if inspect.ismethod(method) and method.__self__ is original:
+                delattr(model, name)
+
+
+def _hooks(module: nn.Module) -> list[Any]:
+    hook = getattr(module, "_hf_hook", None)
+    return [] if hook is None else list(getattr(hook, "hooks", (hook,)))
