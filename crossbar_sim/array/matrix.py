@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from crossbar_sim.array.devices import PlaneDevices, age_by_device
 from crossbar_sim.array.features import features_of
 from crossbar_sim.array.readout import Readout
+from crossbar_sim.array.tally import Tally
 from crossbar_sim.circuit.effective import Folded
 from crossbar_sim.converters.dac import WHOLE, input_passes
 from crossbar_sim.kernels.conductance import (
@@ -69,6 +70,8 @@ class AnalogMatrix:
     an offset encoding. `room(name, size, dtype)` gives the memory that `age` puts the state in; after `release` there
     is no state until `age` computes it again.
     """
+
+    n_clipped, n_saturated = Tally(), Tally()
 
     def __init__(
         self,

@@ -1,95 +1,258 @@
 """Reading vectors through an AnalogMatrix in plain torch operations: any device, differentiable.
 
 Roundings and conversions pass gradients straight through, saturation stops them, input ranges are constants. The
-gradient of the weights is taken at the programmed state and given to the target weights.
+gradient of the weights is taken at the programmed state and given to the target weights. Derivatives are written by
+hand, from as little as they need: codes, which inputs and outputs were clipped, and slopes of the noise.
 """
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
 
+from crossbar_sim.array.columns_torch import Columns, Kept
 from crossbar_sim.array.matrix import AnalogMatrix
-from crossbar_sim.array.random_torch import read_normals
-from crossbar_sim.converters.states import UniformAdc
-from crossbar_sim.kernels.mvm import read_keys
+from crossbar_sim.array.read_numba import block_columns
+from device_models.errors import StateError, UsageError
 
 
 def read_torch(
     matrix: AnalogMatrix, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, read: int
 ) -> torch.Tensor:
-    """y (T, n_out) = bias + the digital outputs of all tiles for x (T, n_in); `weight` (n_out, n_in): targets."""
-    gain = matrix.gain
-    silent = matrix.w_max == 0  # outputs whose weights are all zero: their value is zero, their gradient is not
-    learning = weight.requires_grad and torch.is_grad_enabled()
-    y = torch.zeros((x.shape[0], matrix.plan.n_out), dtype=matrix.dtype, device=x.device)
-    y = y if bias is None else y + bias.to(matrix.dtype)
-    effective = matrix.effective
-    for k, (tile, p, (start, stop)) in enumerate(matrix.parts):
-        codes, full_scale = _convert_inputs(matrix, x[:, start:stop], tile)
-        columns, factor = effective[k], gain[k]
-        if learning:
-            share = len(matrix.layout.planes) * matrix.layout.planes[p].weight  # of the gradient, equal for all planes
-            target = weight[:, start:stop].to(matrix.dtype) / torch.where(silent, 1, matrix.w_max)[tile][:, None]
-            columns = columns + (target - target.detach()) / share
-        v = _digitise(matrix, codes, columns, k, read)
-        if learning:
-            v = v - v.detach() * silent[tile]
-            factor = torch.where(silent[tile], matrix.drift_factor[k] * matrix.layout.planes[p].weight, factor)
-        y = y + v * full_scale * factor
+    """y (T, n_out) = bias + the digital outputs of all tiles for x (T, n_in); `weight` (n_out, n_in): targets.
+
+    With v_kj what the columns of part k show, in fully driven devices, R_k the full scale of the inputs, and f_kj full
+    scale of the weights times drift compensation c_kj:
+
+        y_j = bias_j + sum_k R_k f_kj v_kj
+        dL/dx_i = sum_kj dL/dy_j f_kj dv_kj/dcode_i where x_i was within R_k, else 0
+        dL/dw_ji = sum_t dL/dy_tj c_kj R_tk code_ti where v_tkj was within the bound of the ADC, mean of the planes
+
+    Gradients cannot be differentiated again (UsageError), and belong to the state that was read: StateError where the
+    devices were aged or programmed before the gradient was asked for.
+    """
+    if torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in (x, weight, bias)):
+        return _Read.apply(x, weight, bias, matrix, read)
+    return _Reader(matrix, read).forward(x, bias, keeps=False)[0]
+
+
+class _Inputs(NamedTuple):
+    """Inputs after the DAC."""
+
+    codes: torch.Tensor
+    """(T, n_in) whole at the DAC's levels, else relative to the full scale"""
+    full_scale: torch.Tensor
+    """(T, row tiles) R; 0 where a whole vector is"""
+    clipped: torch.Tensor | None
+    """(T, n_in) whether an input was beyond its range; None where none can be"""
+
+
+class _Read(torch.autograd.Function):
+    """`_Reader` for autograd. What is as large as activations is saved by autograd's own means, which gradient
+    checkpointing and hooks on saved tensors rely on."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, matrix: AnalogMatrix, read: int
+    ) -> torch.Tensor:
+        reader = ctx.reader = _Reader(matrix, read)
+        y, inputs, kept, kept_reference = reader.forward(x, bias, keeps=True)
+        ctx.save_for_backward(inputs.codes.to(reader.code_dtype), *inputs[1:], *kept, *kept_reference)
+        ctx.weight_like = torch.empty_like(weight, device="meta")
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        reader, (g,) = ctx.reader, gradients
+        if torch.is_grad_enabled():
+            raise UsageError(
+                f"{reader.matrix.name}: create_graph = True: gradients of a read on a chip cannot be differentiated"
+            )
+        saved = ctx.saved_tensors
+        wants_x, wants_weight, wants_bias, *_ = ctx.needs_input_grad
+        with torch.autocast(g.device.type, enabled=False):
+            of_x, of_weight = reader.backward(
+                g.contiguous(),
+                _Inputs(*saved[:3]),
+                Kept(*saved[3:5]),
+                Kept(*saved[5:]),
+                wants_x,
+                ctx.weight_like if wants_weight else None,
+            )
+            of_bias = g.sum(dim=0).to(ctx.bias_dtype) if wants_bias else None
+        return of_x, of_weight, of_bias, None, None
+
+
+class _Reader:
+    """One read of the present state of a matrix, and its derivative."""
+
+    def __init__(self, matrix: AnalogMatrix, read: int):
+        self.matrix = matrix
+        self.columns = Columns(matrix, read, matrix)
+        reference = matrix.reference_columns
+        self.reference = None if reference is None else Columns(reference, read, matrix)
+        self.drift_factor, self.full_scale = matrix.drift_factor, matrix.full_scale
+        self.row_tiles = [part.row_tile for part in matrix.parts]
+        self.state = self._present_state()
+
+    @property
+    def code_dtype(self) -> torch.dtype:
+        """The smallest type that holds the codes of the DAC."""
+        levels = self.matrix.dac_levels
+        if levels == 0 or levels > 32767:
+            return self.matrix.dtype
+        return torch.int8 if levels <= 127 else torch.int16
+
+    def forward(
+        self, x: torch.Tensor, bias: torch.Tensor | None, keeps: bool
+    ) -> tuple[torch.Tensor, _Inputs, Kept, Kept]:
+        """y, and what the derivative needs of the columns and of reference columns where `keeps`."""
+        matrix, columns, nothing = self.matrix, self.columns, Kept(None, None)
+        inputs = _convert_inputs(matrix, x)
+        drive = columns.drive(self._in_steps(inputs.codes))
+        kept = columns.room(x.shape[0], x.device) if keeps else nothing
+        y = x.new_zeros((x.shape[0], matrix.plan.n_out))
+        if bias is not None:
+            y += bias
+        gain = self.full_scale * self.drift_factor * columns.step
+        for start, stop in self._blocks(x):
+            for k, tile in enumerate(self.row_tiles):
+                shown = columns.shown(k, start, stop, drive, kept).mul_(inputs.full_scale[:, tile, None])
+                y[:, start:stop].addcmul_(shown, gain[k, start:stop])
         if matrix.drift_offset is not None:
-            y = y + full_scale * (matrix.full_scale[k] * matrix.drift_offset[k])
+            y.addmm_(inputs.full_scale[:, self.row_tiles], self.full_scale * matrix.drift_offset)
         if matrix.zero:
-            y = y - (codes.sum(dim=1, keepdim=True) * full_scale) * (matrix.full_scale[k] * matrix.zero)
-        if matrix.reference_columns is not None:
-            shown = _digitise(matrix.reference_columns, codes, matrix.reference_columns.effective[k], k, read)
-            matrix.n_saturated += matrix.reference_columns.n_saturated
-            matrix.reference_columns.n_saturated = 0
-            matrix.n_outputs += shown.numel()
-            widths = torch.tensor([stop - start for start, stop in matrix.plan.cols], device=x.device)
-            y = y - shown.repeat_interleave(widths, dim=1) * full_scale * gain[k]
-    matrix.n_inputs += x.numel()
-    matrix.n_outputs += y.numel() * len(matrix.parts)
-    return y
+            sums = torch.stack([inputs.codes[:, start:stop].sum(dim=1) for _, _, (start, stop) in matrix.parts], dim=1)
+            sums *= inputs.full_scale[:, self.row_tiles]
+            y.addmm_(sums, self.full_scale, alpha=-matrix.zero / (matrix.dac_levels or 1))
+        kept_reference = nothing
+        if self.reference is not None:
+            kept_reference = self.reference.room(x.shape[0], x.device) if keeps else nothing
+            drive = self.reference.drive(drive.inputs)
+            for k, tile in enumerate(self.row_tiles):
+                shown = self.reference.shown(k, 0, len(matrix.plan.cols), drive, kept_reference)
+                shown.mul_(inputs.full_scale[:, tile, None])
+                for c, (start, stop) in enumerate(matrix.plan.cols):
+                    y[:, start:stop].addcmul_(shown[:, c, None], gain[k, start:stop], value=-1)
+                matrix.n_outputs += shown.numel()
+        matrix.n_inputs += x.numel()
+        matrix.n_outputs += y.numel() * len(matrix.parts)
+        return y, inputs, kept, kept_reference
+
+    def backward(
+        self,
+        g: torch.Tensor,
+        inputs: _Inputs,
+        kept: Kept,
+        kept_reference: Kept,
+        wants_x: bool,
+        weight_like: torch.Tensor | None,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Gradients of x, where it is wanted, and of weights like `weight_like`, for gradients g (T, n_out) of y."""
+        matrix, dtype = self.matrix, self.matrix.dtype
+        self._check_state()
+        codes = inputs.codes.to(dtype)
+        of_sums = torch.zeros_like(codes) if wants_x else None
+        of_noise = torch.zeros_like(codes) if wants_x and kept.slope is not None else None
+        of_weight = None if weight_like is None else torch.empty_like(weight_like, dtype=dtype, device=g.device)
+        read = self._scaled(codes, inputs) if of_weight is not None else codes
+        for start, stop in self._blocks(g):
+            for k, (_, plane, rows) in enumerate(matrix.parts):
+                block = g[:, start:stop] * self.drift_factor[k, start:stop]
+                if kept.within is not None:
+                    block.mul_(kept.within[k, :, start:stop])
+                if of_weight is not None:
+                    own = of_weight[start:stop, slice(*rows)]
+                    torch.addmm(own, block.t(), read[:, slice(*rows)], beta=min(plane, 1), out=own)
+                if of_sums is not None:
+                    block.mul_(self.full_scale[k, start:stop])
+                    self.columns.pull(k, start, block, kept, of_sums, of_noise)
+        if weight_like is not None and of_weight is not None:
+            of_weight = of_weight.to(weight_like.dtype)
+        if of_sums is None:
+            return None, of_weight
+        if matrix.zero:
+            self._pull_zero(g, of_sums)
+        if self.reference is not None:
+            self._pull_reference(g, self.reference, kept_reference, of_sums, of_noise)
+        if of_noise is not None:
+            of_sums.addcmul_(of_noise, self._in_steps(codes))
+        if inputs.clipped is not None:
+            of_sums.masked_fill_(inputs.clipped, 0)
+        for tile, (start, stop) in enumerate(matrix.plan.rows):
+            of_sums[:, start:stop].mul_((inputs.full_scale[:, tile, None] > 0).to(dtype))
+        return of_sums, of_weight
+
+    def _pull_zero(self, g: torch.Tensor, of_sums: torch.Tensor) -> None:
+        of_parts = g @ (self.full_scale.t() * self.matrix.zero)
+        for k, (_, _, (start, stop)) in enumerate(self.matrix.parts):
+            of_sums[:, start:stop] -= of_parts[:, k, None]
+
+    def _pull_reference(
+        self, g: torch.Tensor, columns: Columns, kept: Kept, of_sums: torch.Tensor, of_noise: torch.Tensor | None
+    ) -> None:
+        gain = self.full_scale * self.drift_factor
+        for k in range(len(self.row_tiles)):
+            block = torch.stack(
+                [g[:, start:stop] @ gain[k, start:stop] for start, stop in self.matrix.plan.cols], dim=1
+            )
+            block.neg_()
+            if kept.within is not None:
+                block.mul_(kept.within[k])
+            columns.pull(k, 0, block, kept, of_sums, of_noise)
+
+    def _in_steps(self, codes: torch.Tensor) -> torch.Tensor:
+        return codes * (1 / ((self.matrix.dac_levels or 1) * self.columns.step))
+
+    def _scaled(self, codes: torch.Tensor, inputs: _Inputs) -> torch.Tensor:
+        """Inputs as the tiles see them, in the units of x, divided among the planes."""
+        share = (self.matrix.dac_levels or 1) * len(self.matrix.layout.planes)
+        full_scale = inputs.full_scale / share
+        scaled = torch.empty_like(codes)
+        for tile, (start, stop) in enumerate(self.matrix.plan.rows):
+            torch.mul(codes[:, start:stop], full_scale[:, tile, None], out=scaled[:, start:stop])
+        return scaled
+
+    def _blocks(self, x: torch.Tensor) -> list[tuple[int, int]]:
+        """Runs of columns that stay in the cache of a CPU between operations; all at once elsewhere."""
+        n_out = self.matrix.plan.n_out
+        width = block_columns(x.shape[0]) if x.device.type == "cpu" else n_out
+        return [(start, min(start + width, n_out)) for start in range(0, n_out, width)]
+
+    def _present_state(self) -> tuple[Any, ...]:
+        matrix = self.matrix
+        return matrix.effective_flat.data_ptr(), matrix.time_s, matrix.seed, matrix.write, matrix.w_max.data_ptr()
+
+    def _check_state(self) -> None:
+        """StateError where the memory of the state that was read holds another one by now."""
+        now = self._present_state()
+        if now[0] == self.state[0] and now != self.state:
+            raise StateError(
+                f"{self.matrix.name}: its devices were aged or programmed after this read; ask for gradients before"
+            )
 
 
-def _digitise(matrix: AnalogMatrix, codes: torch.Tensor, columns: torch.Tensor, k: int, read: int) -> torch.Tensor:
-    """Column outputs of part k after noise and ADC, in the units of the bound; saturated ones are counted."""
-    v = codes @ columns.t()
-    if matrix.is_noisy:
-        v = v + _noise(matrix, codes, k, read)
-    adc = matrix.readouts[k].adc
-    if isinstance(adc, UniformAdc):
-        bound = adc.step * adc.levels
-        rounded = torch.round(v / adc.step) * adc.step
-        matrix.n_saturated += int((rounded.detach().abs() > bound * (1 + 1e-6)).sum())
-        v = torch.clamp(v + (rounded - v).detach(), -bound, bound)
-    return v
-
-
-def _convert_inputs(matrix: AnalogMatrix, x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Relative inputs of one row tile after the DAC, and their full scale (T, 1)."""
+def _convert_inputs(matrix: AnalogMatrix, x: torch.Tensor) -> _Inputs:
+    rows = matrix.plan.rows
     if matrix.spec.dac is None:
-        return x, torch.ones((), dtype=matrix.dtype, device=x.device)
+        return _Inputs(x, x.new_ones((x.shape[0], len(rows))), None)
+    clipped = None
     if matrix.input_range is None:
-        full_scale = x.detach().abs().amax(dim=1, keepdim=True)
+        highest = [torch.linalg.vector_norm(x[:, start:stop], torch.inf, dim=1) for start, stop in rows]
+        full_scale = torch.stack(highest, dim=1)
     else:
-        full_scale = matrix.input_range[k].to(matrix.dtype).expand(x.shape[0], 1)
-        matrix.n_clipped += int((x.detach().abs() > full_scale).sum())
-    levels = matrix.dac_levels or 1
-    step = full_scale / levels
-    # clamped ahead of the division, whose rounding would push the largest input beyond its range and stop its gradient
-    codes = torch.clamp(x, -full_scale, full_scale) / torch.where(step > 0, step, torch.ones_like(step))
+        full_scale = matrix.input_range.to(matrix.dtype).expand(x.shape[0], -1)
+        clipped = torch.cat([x[:, rows[k][0] : rows[k][1]].abs() > full_scale[:, k, None] for k in range(len(rows))], 1)
+        AnalogMatrix.n_clipped.add(matrix, clipped.sum())
+    limit = matrix.dac_levels or 1
+    step = full_scale / limit
+    alive = step > 0
+    full_scale, step = torch.where(alive, full_scale, 0), torch.where(alive, step, 1)
+    codes = torch.empty_like(x)
+    for k, (start, stop) in enumerate(rows):
+        torch.div(x[:, start:stop], step[:, k, None], out=codes[:, start:stop])
     if matrix.dac_levels:
-        codes = codes + (torch.round(codes) - codes).detach()
-    return codes / levels, torch.where(step > 0, full_scale, torch.zeros_like(full_scale))
-
-
-def _noise(matrix: AnalogMatrix, codes: torch.Tensor, k: int, read: int) -> torch.Tensor:
-    """Read noise of the devices and noise ahead of the ADC, in units of the bound."""
-    variance = torch.full((), matrix.output_noise**2, dtype=matrix.dtype, device=codes.device)
-    if matrix.variance is not None:
-        variance = variance + codes.square() @ matrix.variance[k].to(matrix.dtype).t()
-    key0, key1 = read_keys(matrix.read_key, read, len(matrix.parts))[k]
-    z = read_normals((int(key0), int(key1)), codes.shape[0], matrix.plan.n_out, codes.device)
-    smallest = torch.finfo(matrix.dtype).tiny  # keeps the gradient of the square root finite
-    return torch.sqrt(torch.clamp(variance, min=smallest)) * z.to(matrix.dtype)
+        codes.round_()
+    return _Inputs(codes.clamp_(-limit, limit), full_scale, clipped)

@@ -1,0 +1,112 @@
+"""The columns of a matrix in torch operations: sums, read noise, ADC, and the derivative of what they show.
+
+Inputs and outputs are in ADC steps here; where there is no ADC a step is a fully driven device.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from crossbar_sim.array.matrix import AnalogMatrix
+from crossbar_sim.array.random_torch import read_normals
+from crossbar_sim.converters.states import UniformAdc
+from crossbar_sim.kernels.mvm import read_keys
+
+
+class Drive(NamedTuple):
+    """What the word lines carry."""
+
+    inputs: torch.Tensor
+    """(T, n_in)"""
+    squares: torch.Tensor | None
+    """(T, n_in) of the inputs; None where devices have no read noise"""
+
+
+class Kept(NamedTuple):
+    """What the derivative needs of a read, (parts, T, n_out) each; None where there is nothing to keep."""
+
+    within: torch.Tensor | None
+    """1 where an output was within the bound of the ADC, else 0; int8"""
+    slope: torch.Tensor | None
+    """z / sigma of the noise, in the type that variances are stored in"""
+
+
+class Columns:
+    """All columns of a matrix during one read of its present state.
+
+    Equation   v_j = sum_i d_i E_ij + sigma_j z_j, sigma_j^2 = sum_i d_i^2 V_ij + output noise^2
+               shown_j = clip(rint(v_j), -levels, levels)
+               d shown_j / d d_i = E_ij + d_i V_ij z_j / sigma_j where v_j is within the bound, else 0
+    Arguments  matrix; read: number of the read; counting: the matrix whose saturated outputs these are
+    """
+
+    def __init__(self, matrix: AnalogMatrix, read: int, counting: AnalogMatrix):
+        self.matrix, self.counting = matrix, counting
+        self.effective, self.variance = matrix.effective, matrix.variance
+        self.adc = matrix.readouts[0].adc
+        self.step: float = 1.0
+        if isinstance(self.adc, UniformAdc):
+            self.step = self.adc.step
+        self.noise = matrix.output_noise / self.step
+        self.keys = [(int(low), int(high)) for low, high in read_keys(matrix.read_key, read, len(matrix.parts))]
+
+    def drive(self, inputs: torch.Tensor) -> Drive:
+        return Drive(inputs, None if self.variance is None else inputs.square())
+
+    def room(self, n_vectors: int, device: torch.device) -> Kept:
+        """Where `shown` leaves what the derivative needs."""
+        shape = (len(self.matrix.parts), n_vectors, self.matrix.plan.n_out)
+        converts, noisy = isinstance(self.adc, UniformAdc), self.matrix.is_noisy
+        return Kept(
+            torch.empty(shape, dtype=torch.int8, device=device) if converts else None,
+            torch.empty(shape, dtype=self.matrix.variance_dtype, device=device) if noisy else None,
+        )
+
+    def shown(self, k: int, start: int, stop: int, drive: Drive, kept: Kept) -> torch.Tensor:
+        """(T, stop - start) what columns of part k show; `start` is a multiple of GROUP."""
+        v = torch.mm(drive.inputs[:, self._rows(k)], self._of(self.effective, k, start, stop).t())
+        if self.matrix.is_noisy:
+            self._add_noise(v, k, start, stop, drive, kept)
+        if not isinstance(self.adc, UniformAdc):
+            return v
+        code = torch.clamp(v.round_(), -self.adc.levels, self.adc.levels)
+        within = v.eq_(code)  # as floats, which are compared and added several times faster than truth values
+        n_within = within.sum(dim=1).sum(dtype=torch.int64)  # float32 counts the columns of one vector exactly
+        AnalogMatrix.n_saturated.add(self.counting, within.numel() - n_within)
+        if kept.within is not None:
+            kept.within[k, :, start:stop] = within
+        return code
+
+    def _add_noise(self, v: torch.Tensor, k: int, start: int, stop: int, drive: Drive, kept: Kept) -> None:
+        z = read_normals(self.keys[k], v.shape[0], v.shape[1], v.device, start)
+        if self.variance is None or drive.squares is None:
+            spread = torch.full_like(v, self.noise**2)
+        else:
+            spread = torch.mm(drive.squares[:, self._rows(k)], self._of(self.variance, k, start, stop).t())
+            if self.noise:
+                spread.add_(self.noise**2)
+        spread.clamp_(min=torch.finfo(v.dtype).tiny)  # keeps the slope of a silent column finite
+        slope = spread.rsqrt().mul_(z)
+        v.addcmul_(spread, slope)
+        if kept.slope is not None:
+            kept.slope[k, :, start:stop] = slope
+
+    def pull(
+        self, k: int, start: int, g: torch.Tensor, kept: Kept, of_sums: torch.Tensor, of_noise: torch.Tensor | None
+    ) -> None:
+        """Add the gradients of the inputs through sums and through noise, (T, n_in) each, the latter still to be
+        multiplied with the inputs, for gradients g (T, C) of what columns from `start` on show; saturated ones are 0
+        in g, and g is overwritten."""
+        stop = start + g.shape[1]
+        of_sums[:, self._rows(k)].addmm_(g, self._of(self.effective, k, start, stop))
+        if of_noise is not None and self.variance is not None and kept.slope is not None:
+            g.mul_(kept.slope[k, :, start:stop])
+            of_noise[:, self._rows(k)].addmm_(g, self._of(self.variance, k, start, stop))
+
+    def _rows(self, k: int) -> slice:
+        return slice(*self.matrix.parts[k].rows)
+
+    def _of(self, parts: list[torch.Tensor], k: int, start: int, stop: int) -> torch.Tensor:
+        return parts[k][start:stop].to(self.matrix.dtype)

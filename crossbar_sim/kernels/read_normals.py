@@ -1,0 +1,28 @@
+"""The normals of a read by themselves, for sums that are not computed by the kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+from crossbar_sim.kernels.mvm import GROUP
+from crossbar_sim.kernels.random import fill_normals, u32
+
+
+@njit(parallel=True, cache=True)
+def fill_read_normals(key, first_col, z):
+    """z[t, c] = the normal of vector t and column first_col + c (crossbar_sim.kernels.mvm.GROUP).
+
+    Arguments  key (2,) of one read of one part; first_col: a multiple of GROUP; z (T, C) float32 out
+    """
+    half = GROUP // 2
+    n_cols = z.shape[1]
+    for t in prange(z.shape[0]):
+        beyond = np.empty(half, np.float32)  # partners of columns that the last group does not have
+        for start in range(0, n_cols, GROUP):
+            n = min(half, n_cols - start)
+            first, second = z[t, start : start + n], z[t, start + n : min(start + GROUP, n_cols)]
+            lane = u32((first_col + start) // 2)
+            m = second.shape[0]
+            fill_normals(key[0], key[1], lane, u32(t), first[:m], second)
+            fill_normals(key[0], key[1], u32(lane + u32(m)), u32(t), first[m:], beyond[m:n])
