@@ -1,9 +1,9 @@
 """Digital compensation from reads that the chip makes of itself, through the same DAC, devices and ADC as any other.
 
-A reference for random +-1 vectors is kept from the end of programming; later the same vectors are read again and the
-digital side corrects each output by least squares. Sources: M. Le Gallo et al., Adv. Electron. Mater. 4, 1700627 (2018)
-(one factor); A. Chen et al., Nat. Commun. 16 (2025), DOI 10.1038/s41467-025-63794-4 (factors per column); the digital
-unit of R. Khaddam-Aljameh et al., IEEE JSSC 57 (2022) (scale and offset per column).
+A reference for vectors of random signs is kept from the end of programming; later the same vectors are read again and
+the digital side corrects each output by least squares. Sources: M. Le Gallo et al., Adv. Electron. Mater. 4, 1700627
+(2018) (one factor); A. Chen et al., Nat. Commun. 16 (2025), DOI 10.1038/s41467-025-63794-4 (factors per column); the
+digital unit of R. Khaddam-Aljameh et al., IEEE JSSC 57 (2022) (scale and offset per column).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ReferenceRead:
 
     def _read(self, matrix: AnalogMatrix) -> Iterator[tuple[tuple[int, int], torch.Tensor]]:
         # the read is named after its time, so a later time never depends on which times were asked for before
-        return read_tiles(matrix, _probes(matrix, self.compensation.probe_vectors), f"reference at {matrix.time_s!r}")
+        return read_tiles(matrix, _probes(matrix, self.compensation), f"reference at {matrix.time_s!r}")
 
 
 def fit(kind: str, reference: torch.Tensor, now: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,11 +111,14 @@ def _without_errors(matrix: AnalogMatrix, weight: torch.Tensor) -> AnalogMatrix:
     return AnalogMatrix(weight, exact, matrix.seed, matrix.name)
 
 
-def _probes(matrix: AnalogMatrix, count: int) -> torch.Tensor:
-    """Random +-1 vectors (count, n_in), the same whenever they are asked for."""
-    signs = np.empty((count, matrix.plan.n_in), np.float32)
+def _probes(matrix: AnalogMatrix, compensation: Compensation) -> torch.Tensor:
+    """Vectors of random signs and one amplitude (count, n_in), the same whenever they are asked for."""
+    signs = np.empty((compensation.probe_vectors, matrix.plan.n_in), np.float32)
     fill_signs(np.array(random_key(matrix.seed, matrix.name, "probe"), np.uint32), signs)
-    return torch.from_numpy(signs)
+    amplitude, steps = compensation.probe_amplitude, matrix.dac_levels
+    if steps:
+        amplitude = max(1, round(amplitude * steps)) / steps
+    return torch.from_numpy(signs).double() * amplitude
 
 
 def _compact(adc: AdcState, outputs: torch.Tensor) -> torch.Tensor:

@@ -7,13 +7,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from device_models.strict import Count, KindOf, StrictModel
+from device_models.strict import Count, Fraction, KindOf, StrictModel
 
 
 class AbstractCompensation(StrictModel):
-    """What every kind has: reads of random +-1 vectors through DAC, devices and ADC, held against a reference.
+    """What every kind has: reads of vectors of random signs through DAC, devices and ADC, held against a reference.
 
-    The correction is fitted by least squares for each plane of each tile, where its outputs are digitised.
+    The correction is fitted by least squares for each plane of each tile, where its outputs are digitised. Outputs that
+    saturate show no drift and pull a factor towards 1, so probes drive the lines half by default: normal weights on
+    512 rows then saturate 0.5 % of the outputs at a bound of 10, where full inputs would saturate 15 %.
     """
 
     reference: Literal["measured", "exact"] = Field(
@@ -21,7 +23,12 @@ class AbstractCompensation(StrictModel):
         description="What the reads are held against: the same reads right after programming, or the product of the "
         "target weights without any error",
     )
-    probe_vectors: Count = Field(64, description="Random +-1 vectors of a read")
+    probe_vectors: Count = Field(64, description="Vectors of random signs of a read")
+    probe_amplitude: Fraction = Field(
+        0.5,
+        description="Magnitude of all their inputs relative to the input range, played as the nearest code of the DAC "
+        "that is not zero",
+    )
 
 
 class GlobalDriftCompensation(AbstractCompensation):
@@ -40,7 +47,7 @@ class AffineCompensation(AbstractCompensation):
     """Factor and offset per output of a tile. Below 100 vectors the factors are shrunk towards that of the tile."""
 
     kind: Literal["affine"] = "affine"
-    probe_vectors: Count = Field(256, description="Random +-1 vectors of a read")
+    probe_vectors: Count = Field(256, description="Vectors of random signs of a read")
 
 
 _Kind = GlobalDriftCompensation | ColumnDriftCompensation | AffineCompensation

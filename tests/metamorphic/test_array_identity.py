@@ -234,7 +234,7 @@ def test_global_compensation_is_one_least_squares_factor_per_tile():
     for k, (before, now) in enumerate(zip(new, programmed.matrix.effective, strict=True)):
         for start, stop in programmed.matrix.plan.cols:
             b, n = before[start:stop], now[start:stop]
-            # with +-1 probes E[x x^T] = 1, so sums over probes tend to sums over devices; 64 probes leave 1 %
+            # for random signs E[x x^T] ~ 1, so sums over probes tend to sums over devices; 64 probes leave 1 %
             assert factor[k, start:stop].unique().numel() == 1
             assert factor[k, start].item() == pytest.approx(float((b * n).sum() / (n * n).sum()), rel=0.01)
 

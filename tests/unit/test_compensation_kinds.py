@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from crossbar_sim.array.compensation import fit
+from crossbar_sim.array.compensation import _probes, fit
 from crossbar_sim.array.programmed import ProgrammedMatrix
 from crossbar_sim.spec import ChipSpec, TileSpec, compensation_kinds
 from device_models.errors import SpecError
@@ -222,6 +222,52 @@ def test_an_exact_reference_knows_the_encoding(kind, encoding):
     np.testing.assert_allclose(programmed.matrix.drift_factor, 1, rtol=0, atol=1e-12)
 
 
+class TestProbeAmplitude:
+    """Normal weights on 512 rows: full inputs of random signs would saturate 15 % of the outputs at a bound of 10."""
+
+    @staticmethod
+    def factors(amplitude, t_s, reference="measured", **changes):
+        """The factor found, and that of least squares over all devices."""
+        compensation = {"probe_amplitude": amplitude, "reference": reference}
+        spec = ChipSpec.preset("pcm_1m").evolve(read_noise="frozen", compensation=compensation, **changes)
+        weight = _weight(torch.float32, 96, 512)
+        programmed = ProgrammedMatrix(weight, spec, 0, "m")
+        matrix = programmed.matrix
+        before = (
+            matrix.effective[0].double() if reference == "measured" else (weight / matrix.w_max[0][:, None]).double()
+        )
+        before = before.clone()
+        programmed.set_time(t_s)
+        now = matrix.effective[0].double()
+        return float(matrix.drift_factor[0, 0]), float((before * now).sum() / now.square().sum())
+
+    def test_saturated_outputs_hide_the_drift(self):
+        found, true = self.factors(1.0, YEAR)
+        assert found < 0.9 * true
+
+    def test_half_of_the_range_shows_it(self):
+        found, true = self.factors(0.5, YEAR)
+        assert found == pytest.approx(true, rel=0.015)
+
+    def test_against_an_exact_reference_saturation_passes_for_a_loss(self):
+        (full, true), (half, _) = (self.factors(a, 0.0, "exact") for a in (1.0, 0.5))
+        assert full > 1.05 * true
+        assert half == pytest.approx(true, rel=0.015)
+
+    @pytest.mark.parametrize(("bits", "amplitude", "code"), [(8, 0.5, 64), (8, 1.0, 127), (8, 1e-9, 1), (2, 0.5, 1)])
+    def test_it_is_played_as_a_code_of_the_dac_that_is_not_zero(self, bits, amplitude, code):
+        options = {"kind": "global", "probe_amplitude": amplitude, "probe_vectors": 3}
+        programmed = _programmed(adc=None, dac={"bits": bits}, compensation=options)
+        codes = _probes(programmed.matrix, programmed.compensation) * programmed.matrix.dac_levels
+        assert codes.shape == (3, N_IN)
+        np.testing.assert_allclose(codes.abs().numpy(), code, rtol=1e-15)
+        assert 0.3 < float((codes > 0).double().mean()) < 0.7
+
+    def test_an_input_without_steps_takes_it_as_it_is(self):
+        programmed = _programmed(dac=None, adc=None, compensation={"probe_amplitude": 0.3})
+        assert set(_probes(programmed.matrix, programmed.compensation).unique().tolist()) == {-0.3, 0.3}
+
+
 def test_numbers_of_vectors():
     kinds = compensation_kinds()
     assert {kind: kinds[kind]().probe_vectors for kind in kinds} == {"global": 64, "column": 64, "affine": 256}
@@ -233,6 +279,8 @@ def test_numbers_of_vectors():
         ({"kind": "local"}, "chip.compensation.kind = 'local': must be one of global, column, affine"),
         ({"kind": "column", "reference": "ideal"}, "chip.compensation.reference = 'ideal': must be"),
         ({"kind": "affine", "probe_vectors": 0}, "chip.compensation.probe_vectors = 0: must be at least 1"),
+        ({"probe_amplitude": 0.0}, "chip.compensation.probe_amplitude = 0.0: must be above 0"),
+        ({"probe_amplitude": 1.5}, "chip.compensation.probe_amplitude = 1.5: must be at most 1"),
     ],
 )
 def test_refused(compensation, text):
