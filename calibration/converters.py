@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from calibration.fit import Candidate, Fit, Provenance
-from calibration.goodness import dispersion_test, shape_test
+from calibration.goodness import LEAST_SPREAD, dispersion_test, shape_test
 from calibration.intervals import normal_draws, normal_interval, parameters
 from calibration.picture import FitPicture
 from calibration.selection import Law, Mask, rank_laws
@@ -106,6 +106,9 @@ def fit_converter(
     floor = np.array([0.0 if name not in ("gain", "offset_lsb", "inl_cubic") else -np.inf for name in names])
     sd = np.sqrt(fit.sigma**2 + np.diag(found.covariance) * fit.coefficients[0] ** 2)
     z = fit.residual / np.maximum(sd, 1e-300)
+    tests = [shape_test(z)]
+    if len(z) >= LEAST_SPREAD:
+        tests.append(dispersion_test(z, found.code, 2 + cubic + 1, bins=4, name="code"))
     if not known:
         warnings += ("gain, offset_lsb: not identified without lsb and the scale of the input",)
     if found.missing:
@@ -115,7 +118,7 @@ def fit_converter(
         model=("cubic" if cubic else "straight") + (" through end points" if line == "end_points" else ""),
         parameters=parameters(names, values, np.maximum(low_ends, floor), np.maximum(high_ends, floor), units),
         intervals="asymptotic normal",
-        goodness=(shape_test(z), dispersion_test(z, found.code, 2 + cubic + 1, bins=4, name="code")),
+        goodness=tuple(tests),
         candidates=ranked,
         warnings=warnings,
         provenance=Provenance.of(

@@ -15,6 +15,10 @@ def normal_scores(u: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(stats.norm.ppf(np.clip(u, 1e-16, 1 - 1e-16)), float)
 
 
+LEAST_SPREAD = 20
+"""Residuals that a test of their spread needs."""
+
+
 def shape_test(z: ArrayLike) -> Goodness:
     """Kolmogorov-Smirnov test that residuals are standard normal.
 
@@ -34,7 +38,7 @@ def dispersion_test(z: ArrayLike, x: ArrayLike, n_parameters: int = 0, bins: int
     Arguments  z (n,) standard normal under the law, independent; x (n,) what the bins divide, in equal numbers;
                name: of x, for the report
     """
-    z, x = _finite(z, 20), np.asarray(x, float)
+    z, x = _finite(z, LEAST_SPREAD), np.asarray(x, float)
     if z.shape != x.shape:
         raise UsageError(f"residuals of shape {z.shape} at x of shape {x.shape}: must be alike")
     values, level = np.unique(x, return_inverse=True)

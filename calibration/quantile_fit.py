@@ -9,10 +9,16 @@ from numpy.typing import NDArray
 
 from calibration.fit import Parameter
 from calibration.intervals import normal_draws, normal_interval, parameters
-from calibration.quantile_law import Nodes, covariance, fit_coefficients, score
+from calibration.quantile_law import Nodes, score
+from calibration.quantile_search import covariance, fit_coefficients
 from calibration.selection import Law, Mask
 
 Floats = NDArray[np.float64]
+
+NOT_CONVERGED = (
+    "the likelihood still rises where the search gave up: reads that repeat one value or follow a line exactly have no "
+    "density; estimates and intervals are not to be trusted"
+)
 
 
 class Reads(NamedTuple):
@@ -31,12 +37,13 @@ class Fitted(NamedTuple):
     reported: tuple[Parameter, ...]
     draws: Floats
     z: Floats
+    warnings: tuple[str, ...]
 
 
 def fit_nodes(reads: Reads, nodes: Nodes, labels: list[str], seed: int) -> Fitted:
     """Maximum likelihood with intervals that are robust over cells; `labels`: the abscissae in parameters' names."""
     basis, knots = nodes.basis(reads.g_uS, reads.at), np.array(nodes.z)
-    coefficients = fit_coefficients(reads.shift_uS, basis, nodes)
+    coefficients, converged = fit_coefficients(reads.shift_uS, basis, nodes)
     z, _, scores = score(reads.shift_uS, basis @ coefficients, knots)
     spread = covariance(scores, basis, reads.cell, nodes)
     flat, errors = coefficients.ravel(), np.sqrt(np.diag(spread))
@@ -54,6 +61,7 @@ def fit_nodes(reads: Reads, nodes: Nodes, labels: list[str], seed: int) -> Fitte
         parameters(names, values, lows, highs, ["uS"] * len(names)),
         with_slopes(draws, nodes).reshape(draws.shape),
         z,
+        () if converged else (NOT_CONVERGED,),
     )
 
 
@@ -76,7 +84,7 @@ def candidate(name: str, reads: Reads, nodes: Nodes) -> Law:
     basis, knots = nodes.basis(reads.g_uS, reads.at), np.array(nodes.z)
 
     def held_out(train: Mask, test: Mask) -> Floats:
-        coefficients = fit_coefficients(reads.shift_uS[train], basis[train], nodes)
+        coefficients = fit_coefficients(reads.shift_uS[train], basis[train], nodes).values
         return score(reads.shift_uS[test], basis[test] @ coefficients, knots)[1]
 
     return Law(name, nodes.n_parameters, held_out)

@@ -186,7 +186,7 @@ def _fit(
         picture=_picture(shifts, found.z, nodes, found.coefficients),
         goodness=_tests(shifts, found.z, path),
         candidates=ranking.candidates if ranking else (),
-        warnings=(*warnings, *path.warnings),
+        warnings=(*warnings, *found.warnings, *path.warnings),
         window_uS=window,
         g_uS=nodes.g_uS,
         t_s=nodes.t_s,

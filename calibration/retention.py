@@ -146,7 +146,7 @@ def fit_retention(
     values = np.array([p.value for p in found.reported])
     energies = _activation(values, found.draws, law, at_C)
     one_time = [float(np.median(bake_s[temperature == t])) for t in measured]
-    warnings = ranking.warnings if ranking else ()
+    warnings = (*(ranking.warnings if ranking else ()), *found.warnings)
     if all(np.ptp(bake_s[temperature == t]) < 0.1 * s for t, s in zip(measured, one_time, strict=True)):
         warnings += ("time: one at each temperature, so energies are those of the shift and not of its rate",)
     steps = energies[1 + len(g) :]

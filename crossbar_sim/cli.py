@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 
 from crossbar_sim.cli_calibrate import calibrate
+from crossbar_sim.cli_values import typed_value
 from crossbar_sim.spec import ChipSpec
 from crossbar_sim.spec.device_file import device_from_yaml
-from crossbar_sim.spec.yaml_text import read_yaml
 from device_models.errors import CrossbarError, UsageError
 
 if TYPE_CHECKING:
@@ -173,15 +172,8 @@ def _chip(name: str, changes: list[str] | None) -> ChipSpec:
         path, equals, value = change.partition("=")
         if not equals:
             raise UsageError(f"--set {change}: must be FIELD=VALUE, e.g. dac.bits=6")
-        spec = spec.evolve(**{path: _value(value)})
+        spec = spec.evolve(**{path: typed_value(value)})
     return spec
-
-
-def _value(text: str) -> Any:
-    try:
-        return read_yaml(text)
-    except yaml.YAMLError:
-        raise UsageError(f"--set: {text!r} is not a value") from None
 
 
 def _rules(texts: list[str] | None) -> Rules | None:

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
-from crossbar_sim.spec.yaml_text import read_yaml
+from crossbar_sim.cli_values import typed_value
 from device_models.errors import UsageError, nearest
 
 
@@ -23,7 +22,14 @@ class Quantity(StrEnum):
     relaxation = "relaxation"
     retention = "retention"
     read_noise = "read-noise"
+    telegraph = "telegraph"
     iv = "iv"
+    stuck = "stuck"
+    write_verify = "write-verify"
+    threshold = "threshold"
+    pulses = "pulses"
+    converter = "converter"
+    mvm = "mvm"
 
 
 _TABLES = {
@@ -32,9 +38,18 @@ _TABLES = {
     Quantity.relaxation: "RetentionTable",
     Quantity.retention: "RetentionTable",
     Quantity.read_noise: "ReadTrace",
+    Quantity.telegraph: "ReadTrace",
     Quantity.iv: "IVTable",
+    Quantity.stuck: "ProgrammingTable",
+    Quantity.write_verify: "WriteVerifyTable",
+    Quantity.threshold: "ThresholdTable",
+    Quantity.pulses: "PulseTable",
+    Quantity.converter: "ConverterTable",
+    Quantity.mvm: "MVMTable",
 }
 _STATISTICS = {Quantity.programming: "ProgrammingStatistics", Quantity.drift: "DriftStatistics"}
+_NO_DEVICE = {Quantity.write_verify, Quantity.threshold, Quantity.pulses, Quantity.converter, Quantity.mvm}
+"""Laws of how a device is written, of voltages, or of a chip."""
 
 
 def calibrate(
@@ -60,6 +75,8 @@ def calibrate(
 
     if statistics and quantity not in _STATISTICS:
         raise UsageError(f"--statistics: cannot act on {quantity}; only on {', '.join(_STATISTICS)}")
+    if out is not None and quantity in _NO_DEVICE:
+        raise UsageError(f"--out {out}: {quantity} makes no device; --fit {out} keeps the whole fit")
     if g_max is not None and out is None:
         raise UsageError(f"--g-max {g_max:g}: cannot act without --out")
     table = getattr(calibration, (_STATISTICS if statistics else _TABLES)[quantity])
@@ -88,10 +105,7 @@ def _arguments(fitter: Callable[..., Any], texts: list[str]) -> dict[str, Any]:
         name, value = _pair(text, "--set", "NAME=VALUE")
         if name not in known:
             raise UsageError(f"--set {text}: {name!r} is unknown; accepted: {', '.join(known)}{nearest(name, known)}")
-        try:
-            arguments[name] = read_yaml(value)
-        except yaml.YAMLError:
-            raise UsageError(f"--set: {value!r} is not a value") from None
+        arguments[name] = typed_value(value)
     return arguments
 
 

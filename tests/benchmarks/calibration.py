@@ -94,8 +94,8 @@ def synthetic(scale: int) -> Iterator[Case]:
     drifted, loose = _retention(cell, t_s, reads), _retention(cell, np.r_[0.0, t_s], np.c_[g + 50, relaxed])
     parts = [
         pd.DataFrame({"cell": cell, "temperature_C": t, "t_s": 3600.0, "g_before_uS": g + 50,
-                      "g_after_uS": g + 50 + 0.02 * t * normals[k]})
-        for k, t in enumerate((100.0, 150.0, 200.0))
+                      "g_after_uS": g + 50 + 0.02 * t * rng.standard_normal(n)})
+        for t in (100.0, 150.0, 200.0)
     ]  # fmt: skip
     bake = c.RetentionTable.from_frame(pd.concat(parts))
     few = 4 * scale

@@ -77,6 +77,44 @@ def test_a_fitted_device_replaces_that_of_the_chip(call, data, tmp_path, monkeyp
     assert seen == [ChipSpec.preset(name).evolve(device=device) for name in ("pcm_1m", "hermes_1d")]
 
 
+def test_voltages_are_fitted_and_make_no_device(call, tmp_path):
+    path, fit = tmp_path / "sonos.csv", tmp_path / "fit.yaml"
+    rng, t = np.random.default_rng(0), np.geomspace(1.0, 1e6, 20)
+    pd.DataFrame(
+        {"t_h": t / 3600, "vt_mV": 1100 - 120 * np.log10(t) + 20 * rng.standard_normal(20), "state": "on"}
+    ).to_csv(path)
+    code, printed, _ = call("calibrate", "threshold", path, "--set", "model=linear in ln t", "--fit", fit)
+    assert code == 0
+    assert Fit.from_yaml(fit).value("loss") == pytest.approx(-0.12, abs=0.01)  # 4 standard errors
+    assert "threshold voltage of on cells" in printed
+    code, _, err = call("calibrate", "threshold", path, "-o", tmp_path / "device.yaml")
+    assert code == 2
+    assert "device.yaml: threshold makes no device; --fit" in err
+
+
+@pytest.mark.parametrize(
+    ("quantity", "expected"),
+    [("stuck", "p_reset"), ("telegraph", "p_trap"), ("pulses", "up_read_noise"), ("converter", "gain"),
+     ("write-verify", "rate"), ("mvm", "offset_mean")],
+)  # fmt: skip
+def test_every_table_has_its_fitter(call, tmp_path, quantity, expected):
+    rng, k = np.random.default_rng(0), np.arange(400)
+    noise, state = rng.standard_normal(400), np.cumsum(rng.random(400) < 0.1) % 2
+    frames = {
+        "stuck": {"g_target_uS": k % 20, "g_uS": k % 20 + 0.1 * np.abs(noise)},
+        "telegraph": {"t_s": 0.01 * k, "g_uS": 20 + state + 0.1 * noise},
+        "pulses": {"direction": "up", "ramp": k // 40, "pulse": k % 40, "g_uS": 10 + k % 40 + 0.3 * noise},
+        "converter": {"input": k / 20, "code": k // 20},
+        "write-verify": {"g_low_uS": 9, "g_high_uS": 11, "max_attempts": 5, "accepted": noise > 0},
+        "mvm": {"x_0": noise, "y_0": 2 * noise + 0.1 * rng.standard_normal(400)},
+    }
+    path = tmp_path / "data.csv"
+    pd.DataFrame(frames[quantity]).astype({"accepted": int} if quantity == "write-verify" else {}).to_csv(path)
+    code, printed, err = call("calibrate", quantity, path)
+    assert (code, err) == (0, "")
+    assert expected in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -87,6 +125,8 @@ def test_a_fitted_device_replaces_that_of_the_chip(call, data, tmp_path, monkeyp
         (["programming", "DATA", "--set", "t0=20"], "--set t0=20: 't0' is unknown; accepted: window_uS, sigma"),
         (["programming", "DATA", "--set", "sigma"], "--set sigma: must be NAME=VALUE"),
         (["programming", "DATA", "--set", "sigma=[1"], "--set: '[1' is not a value"),
+        (["programming", "DATA", "--set", "sigma=2026-13-01"], "--set: '2026-13-01' is not a value"),
+        (["mvm", "DATA", "--out", "d.yaml"], "--out d.yaml: mvm makes no device; --fit d.yaml keeps the whole fit"),
         (["programming", "DATA", "--g-max", "5"], "--g-max 5: cannot act without --out"),
         (["iv", "DATA", "--statistics"], "--statistics: cannot act on iv; only on programming, drift"),
         (["programming", "table.xlsx"], "table.xlsx: must end with one of .csv, .parquet, .npz"),
