@@ -200,6 +200,8 @@ class AnalogMatrix:
         """Let go of the state."""
         self.effective_flat, self.variance_flat = torch.empty(0, dtype=self.dtype, device=self.device), None
         self.more_effective, self.more_variance = [], []
+        if self.reference_columns is not None:
+            self.reference_columns.release()
 
     def age_tile(self, weight: torch.Tensor, k: int, c: int) -> None:
         """Compute the state at time 0 of one tile alone, in column c of tiles, whose plane is part k; on the CPU."""
