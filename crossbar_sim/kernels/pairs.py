@@ -1,8 +1,9 @@
 """The ageing kernel of the commonest case: one-sided pairs on which nothing but curves and normals acts.
 
 It gives the weights that the devices of `conductance.age_conductances` make, in a third of the time. One device of such
-a pair always has the lowest target, so its curves are looked up once for all weights; and everything happens in one
-function, because each call that takes tables and buffers costs as much as a few hundred devices.
+a pair always has the lowest target, so only those of the other are looked up, and of these only the curves that are not
+constant. Everything happens in one function for several columns, because each call that takes tables and buffers costs
+as much as a few hundred devices.
 """
 
 from __future__ import annotations
@@ -21,15 +22,19 @@ from crossbar_sim.kernels.conductance import (
     PlaneTable,
     exp2,
     locate,
-    look_up,
     relative_weights,
 )
 from crossbar_sim.kernels.effects import Effects
 from crossbar_sim.kernels.random import f32, fill_normals, i32, u32
 
+_COLUMNS = 16
+"""Columns that share buffers."""
+
+_BIAS, _SIGMA, _NU, _NU_SIGMA, _FROZEN, _FROZEN_REL, _READ, _READ_REL = range(8)
+
 
 def is_plain_pair(table: DeviceTable, plane: PlaneTable, effects: Effects) -> bool:
-    """Whether `age_pairs` may take the place of `age_conductances`."""
+    """Whether the kernels of this module may take the place of `age_conductances`."""
     plus, minus = slice(0, None, 2), slice(1, None, 2)
     paired = len(plane.slope) % 2 == 0 and all(
         np.array_equal(part[plus], sign * part[minus])
@@ -42,46 +47,41 @@ def is_plain_pair(table: DeviceTable, plane: PlaneTable, effects: Effects) -> bo
 
 
 class PairTable(NamedTuple):
-    """What `age_pairs` takes of a device and its plane, in few arrays."""
+    """What the kernels take of a device and its plane, in few arrays."""
 
-    writing: NDArray[np.float32]
-    noise: NDArray[np.float32]
+    curves: NDArray[np.float32]
+    """(8, nodes, 2): each curve of a DeviceTable at a node, and what it gains up to the next."""
+    varies: NDArray[np.bool_]
+    """(8,) curves that are in use and not constant."""
     has: NDArray[np.bool_]
     """Programming errors, drift, frozen noise, noise per read."""
     scales: NDArray[np.float64]
     """Nodes per uS, log2 of the drift time, g_min, span, lowest conductance after writing."""
     ramps: NDArray[np.float64]
     """(pairs, 3): slope and offset of a device for weights of its sign, factor of its current."""
-    program_keys: NDArray[np.uint32]
-    frozen_keys: NDArray[np.uint32]
+    keys: NDArray[np.uint32]
+    """(pairs, 3, 2): of programming and drift of the first device and of the second, of the frozen noise of both."""
 
 
 def pair_table(table: DeviceTable, plane: PlaneTable, keys: DeviceKeys) -> PairTable:
     """The tables of a plane of which `is_plain_pair` holds."""
+    rows = [part.reshape(-1, 2, 4).transpose(2, 0, 1) for part in (table.writing, table.noise)]
+    curves = np.ascontiguousarray(np.concatenate(rows))
+    has = np.array([table.has_program, table.has_drift, table.has_frozen, table.has_read])
     lowest = 0.0 if table.floor_at_zero else -np.inf
+    drawn = keys.program.reshape(-1, 2, 2)
     return PairTable(
-        table.writing,
-        table.noise,
-        np.array([table.has_program, table.has_drift, table.has_frozen, table.has_read]),
+        curves,
+        np.repeat(has, 2) & curves[:, :, 1].any(axis=1),
+        has,
         np.array([table.nodes_per_uS, table.log2_time, table.g_min_uS, table.span_uS, lowest]),
         np.stack([plane.slope, plane.offset, plane.weight], axis=1)[::2].copy(),
-        keys.program,
-        keys.frozen,
+        np.concatenate([drawn, keys.frozen[: len(drawn), None]], axis=1),
     )
 
 
-@njit(inline="always")
-def _swap(u, first, second, n):
-    """Exchange first and second where u < 0, by their bits: a choice would be stored under a mask, which is slow."""
-    a, b = first.view(np.int32), second.view(np.int32)
-    for j in range(n):
-        changed = i32(f32(u[j]).view(i32) >> i32(31)) & (a[j] ^ b[j])
-        a[j] ^= changed
-        b[j] ^= changed
-
-
 @njit(parallel=True, cache=True)
-def age_pairs(weights, w_max, writing, noise, has, scales, ramps, program_keys, frozen_keys, row, effective, variance):
+def age_pairs(weights, w_max, curves, varies, has, scales, ramps, keys, row, effective, variance):
     """Relative effective weights of one plane of one row of tiles, and their per-read variance.
 
     Equation   effective = sum weight_d g_d / span, variance = sum weight_d^2 var_d / span^2, span = g_max - g_min;
@@ -91,86 +91,80 @@ def age_pairs(weights, w_max, writing, noise, has, scales, ramps, program_keys, 
                effective (n_out, n) out; variance (n_out, n) out, ignored where devices have no per-read noise; uint16
                holds bfloat16
     """
+    n_out = weights.shape[0]
+    for block in prange((n_out + _COLUMNS - 1) // _COLUMNS):
+        columns = block * _COLUMNS, min((block + 1) * _COLUMNS, n_out)
+        _age_columns(weights, w_max, curves, varies, has, scales, ramps, keys, row, columns, effective, variance)
+
+
+@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+def _age_columns(weights, w_max, curves, varies, has, scales, ramps, keys, row, columns, effective, variance):
     dtype = weights.dtype.type
     zero = dtype(0)
     has_program, has_drift, has_frozen, has_read = has[0], has[1], has[2], has[3]
     log2_time, g_min, span, lowest = f32(scales[1]), dtype(scales[2]), dtype(scales[3]), dtype(scales[4])
-    n_rows = writing.shape[0]
-    low, node0, share0 = np.full(1, g_min), np.empty(1, np.uint32), np.empty(1, np.float32)
-    locate(low, scales[0], n_rows, node0, share0)
-    at_rest = np.empty((8, 1), np.float32)
-    look_up(writing, node0, share0, at_rest[0], at_rest[1], at_rest[2], at_rest[3])
-    look_up(noise, node0, share0, at_rest[4], at_rest[5], at_rest[6], at_rest[7])
-    for col in prange(weights.shape[0]):
-        u, target, g, rest = (
-            np.empty(CHUNK, dtype),
-            np.empty(CHUNK, dtype),
-            np.empty(CHUNK, dtype),
-            np.empty(CHUNK, dtype),
-        )
-        total, power = np.empty(CHUNK, dtype), np.empty(CHUNK, dtype)
-        zp, zn, zf = np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.float32)
-        rp, rn, rf = np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.float32)
-        a, b = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32)
-        c, d = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32)
-        node, share = np.empty(CHUNK, np.uint32), np.empty(CHUNK, np.float32)
-        for start in range(0, effective.shape[1], CHUNK):
-            n = min(CHUNK, effective.shape[1] - start)
-            first = u32(row + start)
-            relative_weights(weights[col, row + start : row + start + n], w_max[col], u[:n])
+    n_nodes, width = curves.shape[1], effective.shape[1]
+    chunk = min(CHUNK, width)
+    # rows of `side`: the device in use, the one at rest
+    u, total, power = np.empty(chunk, dtype), np.empty(chunk, dtype), np.empty(chunk, dtype)
+    target, g = np.full((2, chunk), g_min), np.empty((2, chunk), dtype)
+    z = np.zeros((6, chunk), np.float32)  # programming and drift of each, then frozen noise of each
+    found = np.empty((8, 2, chunk), np.float32)
+    node, share = np.empty(chunk, np.uint32), np.empty(chunk, np.float32)
+    locate(target[1], scales[0], n_nodes, node, share)
+    for k in range(8):
+        found[k] = curves[k, node[0], 0] + share[0] * curves[k, node[0], 1]
+    for start in range(0, width, chunk):
+        n = min(chunk, width - start)
+        first = u32(row + start)
+        u_part, in_use, node_part, share_part = u[:n], target[0, :n], node[:n], share[:n]
+        for col in range(columns[0], columns[1]):
+            relative_weights(weights[col, row + start : row + start + n], w_max[col], u_part)
             total[:n] = zero
             power[:n] = zero
             for pair in range(ramps.shape[0]):
                 slope, offset, factor = dtype(ramps[pair, 0]), dtype(ramps[pair, 1]), dtype(ramps[pair, 2])
                 for j in range(n):
-                    target[j] = g_min + span * min(max(slope * abs(u[j]) + offset, zero), dtype(1))
-                if has_program or has_drift:
-                    key = program_keys[2 * pair]
-                    fill_normals(key[0], key[1], first, u32(col), zp[:n], zn[:n])
-                    key = program_keys[2 * pair + 1]
-                    fill_normals(key[0], key[1], first, u32(col), rp[:n], rn[:n])
-                    _swap(u, zp, rp, n)
-                    _swap(u, zn, rn, n)
-                if has_frozen:
-                    key = frozen_keys[pair]
-                    fill_normals(key[0], key[1], first, u32(col), zf[:n], rf[:n])
-                    _swap(u, zf, rf, n)
-                locate(target[:n], scales[0], n_rows, node, share)
-                if has_program or has_drift:
-                    look_up(writing, node[:n], share, a, b, c, d)
-                if has_program:
-                    bias, sigma = at_rest[0, 0], at_rest[1, 0]
-                    for j in range(n):
-                        written = target[j] + a[j] + b[j] * zp[j]
-                        g[j] = lowest if written < lowest else written
-                        written = g_min + bias + sigma * rp[j]
-                        rest[j] = lowest if written < lowest else written
-                else:
-                    for j in range(n):
-                        g[j] = target[j]
-                        rest[j] = g_min
-                if has_drift:
-                    mean, spread = at_rest[2, 0], at_rest[3, 0]
-                    for j in range(n):
-                        g[j] *= exp2(-abs(c[j] + d[j] * zn[j]) * log2_time)
-                    for j in range(n):
-                        rest[j] *= exp2(-abs(mean + spread * rn[j]) * log2_time)
-                if has_read or has_frozen:
-                    look_up(noise, node[:n], share, a, b, c, d)
-                if has_read:
-                    absolute, relative = at_rest[6, 0], at_rest[7, 0]
-                    for j in range(n):
-                        read, other = c[j] + d[j] * g[j], absolute + relative * rest[j]
-                        power[j] += factor * factor * (read * read) + factor * factor * (other * other)
-                if has_frozen:
-                    absolute, relative = at_rest[4, 0], at_rest[5, 0]
-                    for j in range(n):
-                        noisy = g[j] + (a[j] + b[j] * g[j]) * zf[j]
-                        g[j] = lowest if noisy < lowest else noisy
-                        noisy = rest[j] + (absolute + relative * rest[j]) * rf[j]
-                        rest[j] = lowest if noisy < lowest else noisy
+                    in_use[j] = g_min + span * min(max(slope * abs(u[j]) + offset, zero), dtype(1))
+                for k in range(0 if has_program or has_drift else 2, 3 if has_frozen else 2):
+                    key0, key1 = keys[pair, k, 0], keys[pair, k, 1]
+                    fill_normals(key0, key1, first, u32(col), z[2 * k, :n], z[2 * k + 1, :n])
+                for k in range(3):
+                    if has[k]:  # of negative weights, the second device is in use
+                        a, b = (k, k + 2) if k < 2 else (4, 5)
+                        for j in range(n):  # by their bits: a choice would be stored under a mask, which is slow
+                            one, other = f32(z[a, j]).view(i32), f32(z[b, j]).view(i32)
+                            changed = i32(f32(u[j]).view(i32) >> i32(31)) & (one ^ other)
+                            z[a, j] = i32(one ^ changed).view(f32)
+                            z[b, j] = i32(other ^ changed).view(f32)
+                locate(in_use, scales[0], n_nodes, node_part, share_part)
+                for k in range(8):
+                    if varies[k]:
+                        for j in range(n):
+                            found[k, 0, j] = curves[k, node[j], 0] + share[j] * curves[k, node[j], 1]
+                for side in range(2):
+                    if has_program:
+                        for j in range(n):
+                            written = target[side, j] + found[_BIAS, side, j] + found[_SIGMA, side, j] * z[2 * side, j]
+                            g[side, j] = lowest if written < lowest else written
+                    else:
+                        for j in range(n):
+                            g[side, j] = target[side, j]
+                    if has_drift:
+                        for j in range(n):
+                            nu = abs(found[_NU, side, j] + found[_NU_SIGMA, side, j] * z[2 * side + 1, j])
+                            g[side, j] *= exp2(-nu * log2_time)
+                    if has_read:
+                        for j in range(n):
+                            read = found[_READ, side, j] + found[_READ_REL, side, j] * g[side, j]
+                            power[j] += factor * factor * (read * read)
+                    if has_frozen:
+                        for j in range(n):
+                            noise = found[_FROZEN, side, j] + found[_FROZEN_REL, side, j] * g[side, j]
+                            noisy = g[side, j] + noise * z[4 + side, j]
+                            g[side, j] = lowest if noisy < lowest else noisy
                 for j in range(n):
-                    difference = factor * (g[j] - rest[j])
+                    difference = factor * (g[0, j] - g[1, j])
                     total[j] += -difference if u[j] < zero else difference
             out = effective[col, start : start + n]
             for j in range(n):
