@@ -39,16 +39,14 @@ class Columns:
     Equation   v_j = sum_i d_i E_ij + sigma_j z_j, sigma_j^2 = sum_i d_i^2 V_ij + output noise^2
                shown_j = clip(rint(v_j), -levels, levels)
                d shown_j / d d_i = E_ij + d_i V_ij z_j / sigma_j where v_j is within the bound, else 0
-    Arguments  matrix; read: number of the read; counting: the matrix whose saturated outputs these are
     """
 
-    def __init__(self, matrix: AnalogMatrix, read: int, counting: AnalogMatrix):
-        self.matrix, self.counting = matrix, counting
+    def __init__(self, matrix: AnalogMatrix, read: int):
+        self.matrix = matrix
         self.effective, self.variance = matrix.effective, matrix.variance
         self.adc = matrix.readouts[0].adc
-        self.step: float = 1.0
-        if isinstance(self.adc, UniformAdc):
-            self.step = self.adc.step
+        self.converts = isinstance(self.adc, UniformAdc)
+        self.step = self.adc.step if isinstance(self.adc, UniformAdc) else 1.0
         self.noise = matrix.output_noise / self.step
         self.keys = [(int(low), int(high)) for low, high in read_keys(matrix.read_key, read, len(matrix.parts))]
 
@@ -58,14 +56,16 @@ class Columns:
     def room(self, n_vectors: int, device: torch.device) -> Kept:
         """Where `shown` leaves what the derivative needs."""
         shape = (len(self.matrix.parts), n_vectors, self.matrix.plan.n_out)
-        converts, noisy = isinstance(self.adc, UniformAdc), self.matrix.is_noisy
         return Kept(
-            torch.empty(shape, dtype=torch.int8, device=device) if converts else None,
-            torch.empty(shape, dtype=self.matrix.variance_dtype, device=device) if noisy else None,
+            torch.empty(shape, dtype=torch.int8, device=device) if self.converts else None,
+            torch.empty(shape, dtype=self.matrix.variance_dtype, device=device) if self.matrix.is_noisy else None,
         )
 
-    def shown(self, k: int, start: int, stop: int, drive: Drive, kept: Kept) -> torch.Tensor:
-        """(T, stop - start) what columns of part k show; `start` is a multiple of GROUP."""
+    def shown(self, k: int, start: int, stop: int, drive: Drive, kept: Kept, counted: torch.Tensor) -> torch.Tensor:
+        """(T, stop - start) what columns of part k show; `start` is a multiple of GROUP.
+
+        `counted` (T,) grows by the outputs within the bound of an ADC.
+        """
         v = torch.mm(drive.inputs[:, self._rows(k)], self._of(self.effective, k, start, stop).t())
         if self.matrix.is_noisy:
             self._add_noise(v, k, start, stop, drive, kept)
@@ -73,10 +73,9 @@ class Columns:
             return v
         code = torch.clamp(v.round_(), -self.adc.levels, self.adc.levels)
         within = v.eq_(code)  # as floats, which are compared and added several times faster than truth values
-        n_within = within.sum(dim=1).sum(dtype=torch.int64)  # float32 counts the columns of one vector exactly
-        AnalogMatrix.n_saturated.add(self.counting, within.numel() - n_within)
+        counted.add_(within.sum(dim=1))
         if kept.within is not None:
-            kept.within[k, :, start:stop] = within
+            kept.within[k, :, start:stop].copy_(within)
         return code
 
     def _add_noise(self, v: torch.Tensor, k: int, start: int, stop: int, drive: Drive, kept: Kept) -> None:

@@ -66,7 +66,9 @@ def device_normals(
     # a signed phase a has cos(a) = sin(pi/2 - |a|) and sin(a) = cos(a - pi/2); small angles keep all their bits
     for number in range(2):
         angle = (_QUARTER_TURN - phase.abs()).float().mul_(math.pi * 2.0**-31)
-        torch.mul(angle.sin_().view(n_vectors, n_groups, half), radius.view(n_vectors, n_groups, half), out=z[:, :, number])
+        torch.mul(
+            angle.sin_().view(n_vectors, n_groups, half), radius.view(n_vectors, n_groups, half), out=z[:, :, number]
+        )
         phase.sub_(_QUARTER_TURN)
     return z.view(n_vectors, n_groups * GROUP)[:, :n_cols]
 

@@ -14,6 +14,7 @@ import torch
 from crossbar_sim.array.columns_torch import Columns, Kept
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.read_numba import block_columns
+from crossbar_sim.kernels.mvm import GROUP
 from device_models.errors import StateError, UsageError
 
 
@@ -90,9 +91,9 @@ class _Reader:
 
     def __init__(self, matrix: AnalogMatrix, read: int):
         self.matrix = matrix
-        self.columns = Columns(matrix, read, matrix)
+        self.columns = Columns(matrix, read)
         reference = matrix.reference_columns
-        self.reference = None if reference is None else Columns(reference, read, matrix)
+        self.reference = None if reference is None else Columns(reference, read)
         self.drift_factor, self.full_scale = matrix.drift_factor, matrix.full_scale
         self.row_tiles = [part.row_tile for part in matrix.parts]
         self.state = self._present_state()
@@ -113,14 +114,17 @@ class _Reader:
         inputs = _convert_inputs(matrix, x)
         drive = columns.drive(self._in_steps(inputs.codes))
         kept = columns.room(x.shape[0], x.device) if keeps else nothing
-        y = x.new_zeros((x.shape[0], matrix.plan.n_out))
-        if bias is not None:
-            y += bias
+        y = x.new_empty((x.shape[0], matrix.plan.n_out))
+        offset = y.new_zeros(()) if bias is None else bias.detach().to(matrix.dtype)
         gain = self.full_scale * self.drift_factor * columns.step
+        full_scales = [inputs.full_scale[:, tile, None] for tile in self.row_tiles]
+        within = x.new_zeros(x.shape[0])
         for start, stop in self._blocks(x):
-            for k, tile in enumerate(self.row_tiles):
-                shown = columns.shown(k, start, stop, drive, kept).mul_(inputs.full_scale[:, tile, None])
-                y[:, start:stop].addcmul_(shown, gain[k, start:stop])
+            block = y[:, start:stop]
+            for k, full_scale in enumerate(full_scales):
+                shown = columns.shown(k, start, stop, drive, kept, within).mul_(full_scale)
+                before = block if k else (offset if bias is None else offset[start:stop])
+                torch.addcmul(before, shown, gain[k, start:stop], out=block)
         if matrix.drift_offset is not None:
             y.addmm_(inputs.full_scale[:, self.row_tiles], self.full_scale * matrix.drift_offset)
         if matrix.zero:
@@ -131,15 +135,22 @@ class _Reader:
         if self.reference is not None:
             kept_reference = self.reference.room(x.shape[0], x.device) if keeps else nothing
             drive = self.reference.drive(drive.inputs)
-            for k, tile in enumerate(self.row_tiles):
-                shown = self.reference.shown(k, 0, len(matrix.plan.cols), drive, kept_reference)
-                shown.mul_(inputs.full_scale[:, tile, None])
+            for k, full_scale in enumerate(full_scales):
+                shown = self.reference.shown(k, 0, len(matrix.plan.cols), drive, kept_reference, within)
+                shown.mul_(full_scale)
                 for c, (start, stop) in enumerate(matrix.plan.cols):
                     y[:, start:stop].addcmul_(shown[:, c, None], gain[k, start:stop], value=-1)
-                matrix.n_outputs += shown.numel()
-        matrix.n_inputs += x.numel()
-        matrix.n_outputs += y.numel() * len(matrix.parts)
+        self._count(x, within)
         return y, inputs, kept, kept_reference
+
+    def _count(self, x: torch.Tensor, within: torch.Tensor) -> None:
+        matrix, plan = self.matrix, self.matrix.plan
+        per_part = plan.n_out + (0 if self.reference is None else len(plan.cols))
+        n_outputs = x.shape[0] * per_part * len(matrix.parts)
+        matrix.n_inputs += x.numel()
+        matrix.n_outputs += n_outputs
+        if self.columns.converts:
+            AnalogMatrix.n_saturated.add(matrix, n_outputs - within.sum(dtype=torch.int64))
 
     def backward(
         self,
@@ -218,7 +229,10 @@ class _Reader:
     def _blocks(self, x: torch.Tensor) -> list[tuple[int, int]]:
         """Runs of columns that stay in the cache of a CPU between operations; all at once elsewhere."""
         n_out = self.matrix.plan.n_out
-        width = block_columns(x.shape[0]) if x.device.type == "cpu" else n_out
+        if x.device.type != "cpu":
+            return [(0, n_out)]
+        n_blocks = -(-n_out // block_columns(x.shape[0]))
+        width = -(-n_out // (n_blocks * GROUP)) * GROUP  # even blocks, because products with narrow ones are slow
         return [(start, min(start + width, n_out)) for start in range(0, n_out, width)]
 
     def _present_state(self) -> tuple[Any, ...]:
@@ -240,8 +254,8 @@ def _convert_inputs(matrix: AnalogMatrix, x: torch.Tensor) -> _Inputs:
         return _Inputs(x, x.new_ones((x.shape[0], len(rows))), None)
     clipped = None
     if matrix.input_range is None:
-        highest = [torch.linalg.vector_norm(x[:, start:stop], torch.inf, dim=1) for start, stop in rows]
-        full_scale = torch.stack(highest, dim=1)
+        magnitudes = x.abs()
+        full_scale = torch.stack([magnitudes[:, start:stop].amax(dim=1) for start, stop in rows], dim=1)
     else:
         full_scale = matrix.input_range.to(matrix.dtype).expand(x.shape[0], -1)
         clipped = torch.cat([x[:, rows[k][0] : rows[k][1]].abs() > full_scale[:, k, None] for k in range(len(rows))], 1)
