@@ -50,17 +50,21 @@ class PlaneDevices(NamedTuple):
     def age_pairs(self, effective: Floats, variance: Floats) -> None:
         """Relative effective weights (n_out, n) of plain pairs, and their per-read variances."""
         pairs = pair_table(self.table, self.plane, self.keys)
-        age_pairs(self.weights, self.w_max, *pairs, self.rows[0], effective, variance)
+        age_pairs(self.weights, self.w_max, *pairs, self.rows[0], 0, effective[None], variance[None])
 
     def tile(self, span: Span) -> tuple[Floats, Floats]:
         """Conductances and per-read variances (devices, columns, rows) of some columns."""
         columns = slice(*span)
         shape = (len(self.plane.slope), span[1] - span[0], self.rows[1] - self.rows[0])
-        g, variance = (np.empty(shape, self.weights.dtype) for _ in range(2))
-        age_conductances(
-            self.weights[columns], self.w_max[columns], self.table, self.effects, self.plane, self.keys, self.rows[0],
-            span[0], g, variance,
-        )  # fmt: skip
+        g, variance = np.empty(shape, self.weights.dtype), np.zeros(shape, self.weights.dtype)
+        weights, w_max = self.weights[columns], self.w_max[columns]
+        if self.are_plain_pairs:
+            pairs = pair_table(self.table, self.plane, self.keys)
+            age_pairs(weights, w_max, *pairs, self.rows[0], span[0], g, variance)
+        else:
+            age_conductances(
+                weights, w_max, self.table, self.effects, self.plane, self.keys, self.rows[0], span[0], g, variance
+            )
         return g, variance
 
     def polarity_normals(self, shape: tuple[int, ...], span: Span) -> Floats:

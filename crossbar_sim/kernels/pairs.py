@@ -81,33 +81,39 @@ def pair_table(table: DeviceTable, plane: PlaneTable, keys: DeviceKeys) -> PairT
 
 
 @njit(parallel=True, cache=True)
-def age_pairs(weights, w_max, curves, varies, has, scales, ramps, keys, row, effective, variance):
-    """Relative effective weights of one plane of one row of tiles, and their per-read variance.
+def age_pairs(weights, w_max, curves, varies, has, scales, ramps, keys, row, first_col, effective, variance):
+    """Relative effective weights of one plane of some columns of a row of tiles, or the devices behind them.
 
     Equation   effective = sum weight_d g_d / span, variance = sum weight_d^2 var_d / span^2, span = g_max - g_min;
                of a pair, the device in use has the target of |u|, the one at rest the lowest; the sign of u tells
                which of them is g+
     Arguments  weights (n_out, n_in) of all inputs; w_max (n_out,); a PairTable; row: first input of the tiles;
-               effective (n_out, n) out; variance (n_out, n) out, ignored where devices have no per-read noise; uint16
-               holds bfloat16
+               first_col: the first output; effective (1, n_out, n) out, or (devices, n_out, n) for conductances [uS];
+               variance of the same shape out: per-read variances, those of conductances in uS^2; ignored where
+               devices have none; uint16 holds bfloat16
     """
     n_out = weights.shape[0]
     for block in prange((n_out + _COLUMNS - 1) // _COLUMNS):
         columns = block * _COLUMNS, min((block + 1) * _COLUMNS, n_out)
-        _age_columns(weights, w_max, curves, varies, has, scales, ramps, keys, row, columns, effective, variance)
+        _age_columns(
+            weights, w_max, curves, varies, has, scales, ramps, keys, row, first_col, columns, effective, variance
+        )
 
 
 @njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
-def _age_columns(weights, w_max, curves, varies, has, scales, ramps, keys, row, columns, effective, variance):
+def _age_columns(
+    weights, w_max, curves, varies, has, scales, ramps, keys, row, first_col, columns, effective, variance
+):
     dtype = weights.dtype.type
     zero = dtype(0)
     has_program, has_drift, has_frozen, has_read = has[0], has[1], has[2], has[3]
     log2_time, g_min, span, lowest = f32(scales[1]), dtype(scales[2]), dtype(scales[3]), dtype(scales[4])
-    n_nodes, width = curves.shape[1], effective.shape[1]
+    apart = effective.shape[0] > 1
+    n_nodes, width = curves.shape[1], effective.shape[2]
     chunk = min(CHUNK, width)
     # rows of `side`: the device in use, the one at rest
     u, total, power = np.empty(chunk, dtype), np.empty(chunk, dtype), np.empty(chunk, dtype)
-    target, g = np.full((2, chunk), g_min), np.empty((2, chunk), dtype)
+    target, g, spread = np.full((2, chunk), g_min), np.empty((2, chunk), dtype), np.zeros((2, chunk), dtype)
     z = np.zeros((6, chunk), np.float32)  # programming and drift of each, then frozen noise of each
     found = np.empty((8, 2, chunk), np.float32)
     node, share = np.empty(chunk, np.uint32), np.empty(chunk, np.float32)
@@ -116,10 +122,11 @@ def _age_columns(weights, w_max, curves, varies, has, scales, ramps, keys, row, 
         found[k] = curves[k, node[0], 0] + share[0] * curves[k, node[0], 1]
     for start in range(0, width, chunk):
         n = min(chunk, width - start)
+        stop = start + n
         first = u32(row + start)
         u_part, in_use, node_part, share_part = u[:n], target[0, :n], node[:n], share[:n]
         for col in range(columns[0], columns[1]):
-            relative_weights(weights[col, row + start : row + start + n], w_max[col], u_part)
+            relative_weights(weights[col, row + start : row + stop], w_max[col], u_part)
             total[:n] = zero
             power[:n] = zero
             for pair in range(ramps.shape[0]):
@@ -128,7 +135,7 @@ def _age_columns(weights, w_max, curves, varies, has, scales, ramps, keys, row, 
                     in_use[j] = g_min + span * min(max(slope * abs(u[j]) + offset, zero), dtype(1))
                 for k in range(0 if has_program or has_drift else 2, 3 if has_frozen else 2):
                     key0, key1 = keys[pair, k, 0], keys[pair, k, 1]
-                    fill_normals(key0, key1, first, u32(col), z[2 * k, :n], z[2 * k + 1, :n])
+                    fill_normals(key0, key1, first, u32(first_col + col), z[2 * k, :n], z[2 * k + 1, :n])
                 for k in range(3):
                     if has[k]:  # of negative weights, the second device is in use
                         a, b = (k, k + 2) if k < 2 else (4, 5)
@@ -157,19 +164,31 @@ def _age_columns(weights, w_max, curves, varies, has, scales, ramps, keys, row, 
                     if has_read:
                         for j in range(n):
                             read = found[_READ, side, j] + found[_READ_REL, side, j] * g[side, j]
-                            power[j] += factor * factor * (read * read)
+                            spread[side, j] = read * read
                     if has_frozen:
                         for j in range(n):
                             noise = found[_FROZEN, side, j] + found[_FROZEN_REL, side, j] * g[side, j]
                             noisy = g[side, j] + noise * z[4 + side, j]
                             g[side, j] = lowest if noisy < lowest else noisy
+                if apart:
+                    for side in range(2):
+                        out = effective[2 * pair + side, col, start:stop]
+                        for j in range(n):
+                            out[j] = g[1 - side, j] if u[j] < zero else g[side, j]
+                        if has_read:
+                            stored = variance[2 * pair + side, col, start:stop]
+                            for j in range(n):
+                                stored[j] = to_stored(variance, spread[1 - side, j] if u[j] < zero else spread[side, j])
+                else:
+                    for j in range(n):
+                        difference = factor * (g[0, j] - g[1, j])
+                        total[j] += -difference if u[j] < zero else difference
+                        power[j] += factor * factor * spread[0, j] + factor * factor * spread[1, j]
+            if not apart:
+                out = effective[0, col, start:stop]
                 for j in range(n):
-                    difference = factor * (g[0, j] - g[1, j])
-                    total[j] += -difference if u[j] < zero else difference
-            out = effective[col, start : start + n]
-            for j in range(n):
-                out[j] = total[j] / span
-            if has_read:
-                stored = variance[col, start : start + n]
-                for j in range(n):
-                    stored[j] = to_stored(variance, power[j] / (span * span))
+                    out[j] = total[j] / span
+                if has_read:
+                    stored = variance[0, col, start:stop]
+                    for j in range(n):
+                        stored[j] = to_stored(variance, power[j] / (span * span))

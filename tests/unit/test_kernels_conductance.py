@@ -163,9 +163,17 @@ def test_plain_pairs_age_as_any_devices(device, layout, dtype):
             assert not is_plain_pair(table, plane, NO_EFFECTS)
             continue
         assert is_plain_pair(table, plane, NO_EFFECTS)
-        expected, spread = _aged(weights, w_max, table, plane, keys)
+        source, pairs, first_col = _beside(weights), pair_table(table, plane, keys), 7
+        parts = [np.zeros((len(plane.slope), *weights.shape), dtype) for _ in range(4)]
+        age_conductances(source, w_max, table, NO_EFFECTS, plane, keys, FIRST_ROW, first_col, *parts[:2])
+        age_pairs(source, w_max, *pairs, FIRST_ROW, first_col, *parts[2:])
+        np.testing.assert_array_equal(parts[2], parts[0])
+        np.testing.assert_array_equal(parts[3], parts[1])
+        factor, span = plane.weight.astype(dtype), dtype(table.span_uS)
+        expected = np.tensordot(factor, parts[0], axes=1) / span
+        spread = np.tensordot(factor**2, parts[1], axes=1) / span**2
         found, variance = np.empty_like(weights), np.zeros_like(weights)
-        age_pairs(_beside(weights), w_max, *pair_table(table, plane, keys), FIRST_ROW, found, variance)
+        age_pairs(source, w_max, *pairs, FIRST_ROW, first_col, found[None], variance[None])
         if len(plane.slope) == 2:
             np.testing.assert_array_equal(found, expected)
             np.testing.assert_array_equal(variance, spread)
@@ -267,7 +275,7 @@ def test_variance_is_stored_as_bfloat16_within_0_4_percent():
     _, variance = _aged(weights, w_max, table)
     half = torch.empty(weights.shape, dtype=torch.bfloat16)
     pairs = pair_table(table, PLANE, KEYS)
-    age_pairs(_beside(weights), w_max, *pairs, FIRST_ROW, np.empty_like(weights), stored(half))
+    age_pairs(_beside(weights), w_max, *pairs, FIRST_ROW, 0, np.empty_like(weights)[None], stored(half)[None])
     assert (variance > 0).any()
     np.testing.assert_allclose(half.float().numpy(), variance, rtol=0.004)
     assert torch.equal(half, torch.from_numpy(variance).to(torch.bfloat16))  # half to even, as torch does
