@@ -17,6 +17,7 @@ import torch
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.read_numba import read_tiles
 from crossbar_sim.converters.states import AdcState, StochasticAdc, UniformAdc
+from crossbar_sim.kernels.probes import sum_products, to_codes
 from crossbar_sim.kernels.random import fill_signs, random_key
 from crossbar_sim.spec import Compensation
 from device_models.ideal import Ideal
@@ -47,9 +48,8 @@ class ReferenceRead:
         factor = torch.ones_like(matrix.drift_factor, device="cpu")
         offset = torch.zeros_like(factor)
         for (k, c), now in self._read(matrix):
-            reference = _expand(self._adcs[k], self.codes[k, c], matrix.dtype)
             start, stop = matrix.plan.cols[c]
-            p, q = fit(self.compensation.kind, reference.double(), now.double())
+            p, q = fit(self.compensation.kind, self.codes[k, c], now, _step(self._adcs[k]) or 1.0)
             factor[k, start:stop], offset[k, start:stop] = p, q
         return Correction(factor, offset if self.compensation.kind == "affine" else None)
 
@@ -63,7 +63,7 @@ class ReferenceRead:
         return read_tiles(matrix, _probes(matrix, self.compensation), f"reference at {matrix.time_s!r}")
 
 
-def fit(kind: str, reference: torch.Tensor, now: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def fit(kind: str, reference: torch.Tensor, now: torch.Tensor, step: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
     """Factor p and offset q of the outputs of one tile.
 
     Equation   global   p = sum_bj y*_bj y_bj / sum_bj y_bj^2, q = 0
@@ -71,17 +71,21 @@ def fit(kind: str, reference: torch.Tensor, now: torch.Tensor) -> tuple[torch.Te
                affine   p_j = p + min(1, B / 100) (cov_b(y*_j, y_j) / var_b(y_j) - p), p that of global,
                         q_j = mean_b y*_bj - p_j mean_b y_bj
                p = 1 where a tile or column answers nothing; p_j = p of the tile where a column never varies (affine)
-    Arguments  reference y*, now y (B vectors, columns) in fully driven devices
-    Returns    p and q (columns,), or () where they are the same for all columns
+    Arguments  reference y* in units of `step`, now y (B vectors, columns) in fully driven devices
+    Returns    p and q (columns,), or () where they are the same for all columns; float64
     Source     module docstring; shrinking against the noise of few vectors: ours
     Test       tests/unit/test_compensation_kinds.py
     """
-    none = torch.zeros((), dtype=now.dtype)
+    sums = np.empty((2, now.shape[1]))
+    sum_products(reference.numpy(), step, now.numpy(), sums)
+    products, squares = torch.from_numpy(sums)
+    none = torch.zeros((), dtype=torch.float64)
     if kind == "column":
-        return _ratio((reference * now).sum(0), now.square().sum(0), none + 1), none
-    whole = _ratio((reference * now).sum(), now.square().sum(), none + 1)
+        return _ratio(products, squares, none + 1), none
+    whole = _ratio(products.sum(), squares.sum(), none + 1)
     if kind == "global":
         return whole, none
+    reference, now = reference.to(now.dtype).mul(step).double(), now.double()
     mean, reference_mean = now.mean(0), reference.mean(0)
     centred = now - mean
     own = _ratio(((reference - reference_mean) * centred).sum(0), centred.square().sum(0), whole)
@@ -121,14 +125,15 @@ def _probes(matrix: AnalogMatrix, compensation: Compensation) -> torch.Tensor:
     return torch.from_numpy(signs).double() * amplitude
 
 
+def _step(adc: AdcState) -> float | None:
+    """What one code of a uniform ADC is worth; None for others."""
+    return adc.step if isinstance(adc, UniformAdc | StochasticAdc) else None
+
+
 def _compact(adc: AdcState, outputs: torch.Tensor) -> torch.Tensor:
     """Outputs of a uniform ADC as codes in the smallest integer type that holds them; of others as they are."""
     if not isinstance(adc, UniformAdc | StochasticAdc):
         return outputs
-    kind = torch.int8 if adc.levels <= 127 else torch.int16
-    return torch.round(outputs / adc.step).to(kind)
-
-
-def _expand(adc: AdcState, codes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The way back of `_compact`."""
-    return codes.to(dtype) * adc.step if isinstance(adc, UniformAdc | StochasticAdc) else codes
+    codes = torch.empty(outputs.shape, dtype=torch.int8 if adc.levels <= 127 else torch.int16)
+    to_codes(outputs.numpy(), adc.step, codes.numpy())
+    return codes
