@@ -9,7 +9,7 @@ from crossbar_sim.mapping.plan import TilePlan
 from crossbar_sim.spec import Encoding
 from device_models.errors import UsageError
 
-_BLOCK = 2048  # output rows looked at together: bounds temporary memory, changes no number
+_BLOCK = 256  # output rows looked at together while they are in cache; changes no number
 
 
 def full_scale_weights(
@@ -27,11 +27,10 @@ def full_scale_weights(
         raise UsageError(f"{name}: shape {weights.shape} does not fit the plan, which is {(plan.n_out, plan.n_in)}")
     largest = np.empty((len(plan.rows), plan.n_out), weights.dtype)
     squares = np.zeros(plan.n_out)
+    starts = [start for start, _ in plan.rows]
     for start in range(0, plan.n_out, _BLOCK):
         block = weights[start : start + _BLOCK]
-        for k, (a, b) in enumerate(plan.rows):
-            part = block[:, a:b]
-            largest[k, start : start + _BLOCK] = np.maximum(part.max(axis=1), -part.min(axis=1))
+        largest[:, start : start + _BLOCK] = np.maximum.reduceat(np.abs(block), starts, axis=1).T
         if encoding.clip is not None:
             squares[start : start + _BLOCK] = np.einsum("oi,oi->o", block, block, dtype=np.float64)
     if not np.isfinite(largest).all():
