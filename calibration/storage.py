@@ -46,10 +46,7 @@ def save_fit(fit: Fit, path: str | Path | None) -> str:
 
 def load_fit(cls: type[F], root: type[Any], path: str | Path) -> F:
     """The fit of a file that `save_fit` wrote: a `cls`, or of a class below it. `root`: the class of all fits."""
-    try:
-        data = read_yaml(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise StoreError(f"{path}: cannot be read as a fit: {error}") from None
+    data = read_yaml(path, "a fit")
     if not isinstance(data, dict) or not {"fit", "module"} <= data.keys():
         raise StoreError(f"{path}: is not a fit: has no `fit` and `module`")
     found = _class(root, str(data.pop("module")), str(data.pop("fit")), path)

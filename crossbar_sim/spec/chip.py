@@ -21,9 +21,9 @@ from crossbar_sim.spec.programming import GradientDescentProgramming, LawProgram
 from crossbar_sim.spec.read_noise import ReadNoise, SplitReadNoise
 from crossbar_sim.spec.tile import TileSpec
 from crossbar_sim.spec.wires import WiresSpec
-from crossbar_sim.spec.yaml_text import read_yaml
+from crossbar_sim.spec.yaml_text import parse_yaml, read_yaml, write_text
 from device_models import Device
-from device_models.errors import SpecError, StoreError, UsageError, nearest
+from device_models.errors import SpecError, UsageError, nearest
 from device_models.strict import StrictModel, Text
 
 
@@ -125,18 +125,12 @@ class ChipSpec(StrictModel):
         texts = _preset_texts()
         if name not in texts:
             raise UsageError(f"preset = {name!r}: must be one of {', '.join(sorted(texts))}{nearest(str(name), texts)}")
-        return cls._parse(read_yaml(texts[name]), f"preset {name}")
+        return cls._parse(parse_yaml(texts[name]), f"preset {name}")
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:
         """Read a specification from a YAML or JSON file. Only data are read, never code."""
-        try:
-            data = read_yaml(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise StoreError(f"{path}: cannot be read as a chip specification: {error}") from None
-        except yaml.YAMLError as error:
-            raise StoreError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
-        return cls._parse(data, str(path))
+        return cls._parse(read_yaml(path, "a chip specification"), str(path))
 
     @classmethod
     def _parse(cls, data: Any, origin: str) -> Self:
@@ -156,7 +150,7 @@ class ChipSpec(StrictModel):
         """The specification as YAML text, also written to `path` where given."""
         text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=120)
         if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
+            write_text(path, text)
         return text
 
     def key_but_bound(self) -> str:

@@ -9,7 +9,7 @@ import yaml
 
 from crossbar_sim.spec.yaml_text import read_yaml, write_text
 from device_models.base import AbstractDevice
-from device_models.errors import SpecError, StoreError, UsageError
+from device_models.errors import SpecError, UsageError
 from device_models.registry import devices
 from device_models.strict import KindOf
 
@@ -24,12 +24,7 @@ def device_to_yaml(device: AbstractDevice, path: str | Path | None = None) -> st
 
 def device_from_yaml(path: str | Path) -> AbstractDevice:
     """The device of a YAML or JSON file with `kind` and its fields. Only data are read, never code."""
-    try:
-        data = read_yaml(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path}: cannot be read as a device: {error}") from None
-    except yaml.YAMLError as error:
-        raise StoreError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
+    data = read_yaml(path, "a device")
     if not isinstance(data, dict) or "kind" not in data:
         raise UsageError(f"{path}: must hold a mapping of device fields with a kind")
     try:

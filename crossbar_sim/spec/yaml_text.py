@@ -11,9 +11,19 @@ import yaml
 from device_models.errors import StoreError
 
 
-def read_yaml(text: str) -> Any:
+def parse_yaml(text: str) -> Any:
     """The data of a YAML text; raises yaml.YAMLError. Never runs code."""
     return yaml.load(text, Loader=_StrictLoader)
+
+
+def read_yaml(path: str | Path, what: str) -> Any:
+    """The data of a YAML or JSON file that holds `what`, as "a device"; StoreError where it cannot be read."""
+    try:
+        return parse_yaml(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: cannot be read as {what}: {error}") from None
+    except yaml.YAMLError as error:
+        raise StoreError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def write_text(path: str | Path, text: str) -> None:
