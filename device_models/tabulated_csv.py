@@ -1,4 +1,4 @@
-"""The CSV file of a tabulated device: from columns to the parts of its specification."""
+"""CSV files of numbers by column, and from the columns of a tabulated device to the parts of its specification."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REQUIRED = ("g_uS", "program_bias_uS", "program_sigma_uS")
 
 def read_parts(path: str | Path, t0_s: float | None, t_read_s: float | None) -> dict[str, Any]:
     """Fields of device_models.tabulated.Tabulated from a CSV file; see its `from_csv` for columns and errors."""
-    table = _read_columns(path)
+    table = read_columns(path, _REQUIRED, _COLUMNS)
     times = len(set(table.get("t_s", [0.0])))
     n_rows = len(table["g_uS"])
     if n_rows % times:
@@ -54,8 +54,10 @@ def read_parts(path: str | Path, t0_s: float | None, t_read_s: float | None) -> 
     return {"source": Path(path).name, "g_uS": g, "g_min_uS": g[0], "g_max_uS": g[-1], **parts}
 
 
-def _read_columns(path: str | Path) -> dict[str, list[float]]:
-    """Columns of a CSV file by name: known, without repetition, every cell a finite number."""
+def read_columns(
+    path: str | Path, required: tuple[str, ...], accepted: tuple[str, ...] | None = None
+) -> dict[str, list[float]]:
+    """Columns of a CSV file by name: `accepted` ones where given, without repetition, every cell a finite number."""
     try:
         lines = list(csv.reader(Path(path).read_text(encoding="utf-8-sig").splitlines(), skipinitialspace=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -64,12 +66,12 @@ def _read_columns(path: str | Path) -> dict[str, list[float]]:
         raise UsageError(f"{path}: must have a header and at least one row, has {len(lines)} lines")
     header = [name.strip() for name in lines[0]]
     for name in header:
-        if name not in _COLUMNS:
+        if accepted is not None and name not in accepted:
             raise UsageError(
-                f"{path}: column {name!r} is unknown; accepted: {', '.join(_COLUMNS)}{nearest(name, _COLUMNS)}"
+                f"{path}: column {name!r} is unknown; accepted: {', '.join(accepted)}{nearest(name, accepted)}"
             )
-    if len(set(header)) != len(header) or not set(_REQUIRED) <= set(header):
-        raise UsageError(f"{path}: columns {', '.join(header)}: each once, and {', '.join(_REQUIRED)} are required")
+    if len(set(header)) != len(header) or not set(required) <= set(header):
+        raise UsageError(f"{path}: columns {', '.join(header)}: each once, and {', '.join(required)} are required")
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(header):
             raise UsageError(f"{path}: line {number} has {len(line)} cells: must have {len(header)}")

@@ -21,6 +21,7 @@ from crossbar_sim.converters.states import (
     SarAdc,
     StagedAdc,
     StochasticAdc,
+    TabulatedAdc,
     UniformAdc,
     uses_dither,
 )
@@ -143,8 +144,27 @@ def _dithered_cco(adc, v, dither, first_col):
     return over
 
 
+def _tabulated(adc, v, dither, first_col):
+    dtype = v.dtype.type
+    n = v.shape[0]
+    step, limit = dtype(adc.step), dtype(adc.levels)
+    far = limit + dtype(1)
+    start = adc.start[first_col : first_col + n]
+    x = np.empty(n, v.dtype)
+    over = i32(0)
+    for j in range(n):
+        steps = v[j] / step
+        over = i32(over + (i32(1) if abs(np.rint(steps)) > limit else i32(0)))
+        x[j] = min(max(steps, -far), far)
+    found = _search(adc.thresholds, start, x, adc.bits)
+    for j in range(n):
+        code = i32(found[j] - start[j]) - i32(adc.levels)
+        v[j] = dtype(code) * step + dtype(0) * x[j]  # the last term is NaN where the input was
+    return over
+
+
 def _ramp(adc, v, dither, first_col):
-    found, over = _search(adc, v, first_col)
+    found, over = _search_circuit(adc, v, first_col)
     top, half_step = (1 << adc.bits) - 1, v.dtype.type(adc.bound / 2.0**adc.bits)
     for j in range(v.shape[0]):
         v[j] = _midrise_level(adc.codes[found[j]], top, half_step, v[j])
@@ -152,7 +172,7 @@ def _ramp(adc, v, dither, first_col):
 
 
 def _sar(adc, v, dither, first_col):
-    found, over = _search(adc, v, first_col)
+    found, over = _search_circuit(adc, v, first_col)
     start = adc.start[first_col : first_col + v.shape[0]]
     top, half_step = (1 << adc.bits) - 1, v.dtype.type(adc.bound / 2.0**adc.bits)
     for j in range(v.shape[0]):
@@ -161,26 +181,33 @@ def _sar(adc, v, dither, first_col):
 
 
 @njit
-def _search(adc, v, first_col):
-    """Binary search from the highest bit, a bit for all columns at a time: kept where v + offset reaches the threshold.
+def _search(thresholds, start, x, bits):
+    """Binary search from the highest bit, a bit for all columns at a time: kept where x reaches the threshold.
 
-    v is held to the bound. Returns the places of the last thresholds reached, and the number of saturated outputs.
+    Returns the places of the last thresholds reached, in the 2^bits from `start` of each column on.
     """
+    found = start.copy()
+    bit = u32(u32(1) << u32(bits - 1))
+    for _ in range(bits):
+        for j in range(x.shape[0]):
+            found[j] = u32(found[j] + (bit if x[j] >= thresholds[u32(found[j] + bit)] else u32(0)))
+        bit = u32(bit >> u32(1))
+    return found
+
+
+@njit
+def _search_circuit(adc, v, first_col):
+    """`_search` for v + offset, v held to the bound in place; also the number of saturated outputs."""
     n = v.shape[0]
     bound = v.dtype.type(adc.bound)
     offset = adc.offset[first_col : first_col + n]
-    found, x = adc.start[first_col : first_col + n].copy(), np.empty(n, v.dtype)
+    x = np.empty(n, v.dtype)
     over = i32(0)
     for j in range(n):
         over = i32(over + (i32(1) if abs(v[j]) > bound else i32(0)))
         v[j] = min(max(v[j], -bound), bound)
         x[j] = v[j] + offset[j]
-    bit = u32(u32(1) << u32(adc.bits - 1))
-    for _ in range(adc.bits):
-        for j in range(n):
-            found[j] = u32(found[j] + (bit if x[j] >= adc.thresholds[u32(found[j] + bit)] else u32(0)))
-        bit = u32(bit >> u32(1))
-    return found, over
+    return _search(adc.thresholds, adc.start[first_col : first_col + n], x, adc.bits), over
 
 
 @njit(inline="always")
@@ -226,6 +253,7 @@ _KERNELS = {
     MidriseAdc: _midrise,
     CcoAdc: _cco,
     DitheredCcoAdc: _dithered_cco,
+    TabulatedAdc: _tabulated,
     RampAdc: _ramp,
     SarAdc: _sar,
     StagedAdc: _staged,

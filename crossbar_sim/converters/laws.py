@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from device_models.errors import UsageError
 
@@ -96,6 +96,30 @@ def count_periods(
     if half_lsb:
         count = count + np.where(count > 0, x.dtype.type(0.5), x.dtype.type(0))
     return np.copysign(count * x.dtype.type(step), x)
+
+
+def quantise_tabulated(x: ArrayLike, full_scale: float, bits: int, inl_lsb: ArrayLike) -> Floats:
+    """Uniform levels behind transitions that lie beside their ideal places, as they were measured.
+
+    Equation   step = R / L; y = step max{k : x / step >= k - 1/2 + inl_k}, -L where no code is reached; transitions at
+               their ideal places take a value exactly between two codes to the even one, as `quantise_symmetric` does
+    Arguments  x (n,); full_scale R > 0 in units of x; bits 2 to 16; inl_lsb (2L,) of codes -L + 1 to L in steps
+    Source     definition of integral non-linearity: IEEE Std 1241, on the line through the ideal transitions
+    """
+    x, limit = checked("x", x), levels_of(bits)
+    step = x.dtype.type(_full_scale(full_scale) / limit)
+    transitions = table_transitions(bits, checked("inl_lsb", inl_lsb), x.dtype)
+    return (np.searchsorted(transitions, x / step, side="right") - limit).astype(x.dtype) * step
+
+
+def table_transitions(bits: int, inl_lsb: Floats, dtype: DTypeLike) -> Floats:
+    """(2L,) inputs in steps, of type dtype, from which on codes -L + 1 ... L are given: k - 1/2 + inl_lsb."""
+    limit = levels_of(bits)
+    code = np.arange(1 - limit, limit + 1)
+    places: Floats = (code - 0.5 + inl_lsb).astype(dtype)
+    # half to even: an odd code is reached just above its transition, but never after the next one
+    reached = np.where(code % 2 == 1, np.nextafter(places, np.array(np.inf, dtype)), places)
+    return np.minimum.accumulate(reached[::-1])[::-1]
 
 
 def nearest_level(x: ArrayLike, full_scale: float, levels: ArrayLike, offset: Floats | float = 0.0) -> Floats:

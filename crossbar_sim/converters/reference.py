@@ -16,6 +16,7 @@ from crossbar_sim.converters.states import (
     SarAdc,
     StagedAdc,
     StochasticAdc,
+    TabulatedAdc,
     UniformAdc,
 )
 from crossbar_sim.converters.static_errors import StaticErrors
@@ -44,6 +45,12 @@ def convert(adc: AdcState, v: Floats, dither: Floats | None = None, first_col: i
         case ExactReadout():
             return v
     size = 2**adc.bits
+    if isinstance(adc, TabulatedAdc):
+        codes = [
+            (x / v.dtype.type(adc.step) >= adc.thresholds[start + 1 : start + size]).sum() - adc.levels
+            for x, start in zip(v, adc.start[cols], strict=True)
+        ]
+        return np.array(codes, v.dtype) * v.dtype.type(adc.step)
     y = np.empty_like(v)
     for j, (start, offset) in enumerate(zip(adc.start[cols], adc.offset[cols], strict=True)):
         thresholds = adc.thresholds[start : start + size]

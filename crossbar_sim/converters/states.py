@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from crossbar_sim.converters.cdac import ramp_levels, sar_thresholds, split_sar_thresholds
 from crossbar_sim.converters.draws import normals
-from crossbar_sim.converters.laws import levels_of
+from crossbar_sim.converters.laws import levels_of, table_transitions
 from crossbar_sim.converters.static_errors import transition_levels
 from crossbar_sim.spec.adc import (
     AbstractAdcSpec,
@@ -25,6 +25,7 @@ from crossbar_sim.spec.adc import (
     MidriseAdcSpec,
     RampAdcSpec,
     SarAdcSpec,
+    TabulatedAdcSpec,
     UniformAdcSpec,
 )
 from device_models.errors import UsageError
@@ -80,6 +81,17 @@ class DitheredCcoAdc(NamedTuple):
     levels: int
 
 
+class TabulatedAdc(NamedTuple):
+    """2^bits transitions in steps for each table, one table after the other, of codes -levels to levels + 1: the first
+    has no meaning, the last is infinite; `start` (n_cols,) of the column's table in them."""
+
+    step: float
+    levels: int
+    bits: int
+    thresholds: NDArray
+    start: NDArray[np.uint32]
+
+
 class RampAdc(NamedTuple):
     """2^bits sorted thresholds between the levels of each ramp, one ramp after the other, and the code of each level in
     that order; `start` (n_cols,) of the column's ramp in them, comparator offset (n_cols,)."""
@@ -122,6 +134,7 @@ AdcState = (
     | MidriseAdc
     | CcoAdc
     | DitheredCcoAdc
+    | TabulatedAdc
     | RampAdc
     | SarAdc
     | StagedAdc
@@ -180,6 +193,8 @@ def adc_state(
             return DitheredCcoAdc(step, levels)
         case CcoAdcSpec():
             return CcoAdc(step, levels, 0.5 if spec.correction else 0.0)
+        case TabulatedAdcSpec():
+            return _tabulated(spec, row, step, levels)
         case RampAdcSpec():
             return _ramp(spec, row)
         case SarAdcSpec():
@@ -187,6 +202,18 @@ def adc_state(
         case AbstractStagedAdcSpec():
             return _staged(spec, row)
     raise UsageError(f"adc: no law for {type(spec).__name__}")
+
+
+def _tabulated(spec: TabulatedAdcSpec, row: _RowTile, step: float, levels: int) -> TabulatedAdc:
+    table = row.units(spec.group_size) % np.uint32(len(spec.inl_lsb))
+    places = [table_transitions(spec.bits, np.array(inl), row.dtype) for inl in spec.inl_lsb]
+    return TabulatedAdc(
+        step=step,
+        levels=levels,
+        bits=spec.bits,
+        thresholds=np.pad(places, ((0, 0), (1, 1)), constant_values=np.inf).astype(row.dtype).ravel(),
+        start=table * np.uint32(2**spec.bits),
+    )
 
 
 def _ramp(spec: RampAdcSpec, row: _RowTile) -> RampAdc:

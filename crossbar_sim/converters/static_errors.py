@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from crossbar_sim.converters.draws import normals
 from crossbar_sim.converters.laws import levels_of
 from crossbar_sim.kernels.random import f32, i32, normal_pair, random_key, threefry, u32
-from crossbar_sim.spec.adc import AbstractAdcSpec, AsymmetricAdcSpec, CcoAdcSpec, UniformAdcSpec
+from crossbar_sim.spec.adc import AbstractAdcSpec, AsymmetricAdcSpec, CcoAdcSpec, TabulatedAdcSpec, UniformAdcSpec
 
 _FARTHEST = 0.499
 """A transition stays this near to its place, in steps, so that it never passes another."""
@@ -47,7 +47,7 @@ def transition_levels(spec: AbstractAdcSpec) -> tuple[float, float]:
     """(step, origin): the transitions of the ideal quantiser lie at origin + k step, in units of the bound."""
     levels = levels_of(spec.bits)
     match spec:
-        case UniformAdcSpec():
+        case UniformAdcSpec() | TabulatedAdcSpec():
             step = spec.bound / levels
             return step, step / 2
         case AsymmetricAdcSpec():

@@ -1,6 +1,6 @@
 """What a chip is: frozen, strict Pydantic specifications, without any numerics."""
 
-from crossbar_sim.spec.adc import AdcKind, UniformAdcSpec
+from crossbar_sim.spec.adc import AdcKind, TabulatedAdcSpec, UniformAdcSpec
 from crossbar_sim.spec.chip import ChipSpec
 from crossbar_sim.spec.compensation import (
     AffineCompensation,
@@ -65,6 +65,7 @@ __all__ = [
     "SingleShot",
     "SplitReadNoise",
     "StaticRange",
+    "TabulatedAdcSpec",
     "TileSpec",
     "UniformAdcSpec",
     "WiresSpec",

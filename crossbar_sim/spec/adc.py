@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from device_models.errors import UsageError
 from device_models.strict import Bits, Count, KindOf, NonNegative, Number, Positive, StrictModel
+from device_models.tabulated_csv import read_columns
 
 CIRCUIT_SOURCE = "circuit form: M. Spear et al., IEEE JXCDC 2023; magnitudes are the user's"
 
@@ -83,6 +87,57 @@ class CcoAdcSpec(AbstractAdcSpec):
     )
 
 
+class TabulatedAdcSpec(AbstractAdcSpec):
+    """Levels of the uniform kind behind measured transitions: code k is reached at (k - 1/2 + inl_lsb) R / L.
+
+    Converter n of a row of tiles (`group_size` columns each) has table n modulo their number. The tables are all of its
+    deterministic errors but for a gain, an offset and a cubic, which add ahead of it.
+    """
+
+    kind: Literal["tabulated"] = "tabulated"
+    inl_lsb: tuple[tuple[Number, ...], ...] = Field(
+        description="Distance of each transition from its ideal place in steps, positive where a code comes late, for "
+        "codes -L + 1 to L, L = 2^(bits-1) - 1; one table or more. Equal transitions are missing codes",
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        limit = 2 ** (self.bits - 1) - 1
+        if not self.inl_lsb:
+            raise ValueError("inl_lsb must hold at least one table")
+        if self.dnl_lsb is not None:
+            raise ValueError(f"dnl_lsb = {self.dnl_lsb:g}: cannot act beside inl_lsb, which places every transition")
+        for number, table in enumerate(self.inl_lsb):
+            if len(table) != 2 * limit:
+                raise ValueError(
+                    f"inl_lsb[{number}] has {len(table)} values: must be 2^bits - 2 = {2 * limit}, one for each "
+                    f"transition of bits = {self.bits}"
+                )
+            for code, (before, after) in enumerate(pairwise(table), start=2 - limit):
+                if after < before - 1 - 1e-9:  # as far as decimals are rounded
+                    raise ValueError(
+                        f"inl_lsb[{number}]: code {code} would be reached below code {code - 1}; transitions must rise"
+                    )
+        return self
+
+    @classmethod
+    def from_csv(cls, path: str | Path, **fields: Any) -> Self:
+        """The tables of a CSV file: a column `code`, -L + 1 to L in any order, and a column for each table, in steps.
+
+        Arguments  fields: the other fields, as `bits` and `bound`
+        Errors     StoreError: no such file; UsageError: codes that are not whole or not all there, no column but `code`
+        """
+        columns = read_columns(path, required=("code",))
+        codes = columns.pop("code")
+        limit = len(codes) // 2
+        if sorted(codes) != list(range(1 - limit, limit + 1)):
+            raise UsageError(f"{path}: code: must be each whole number from -L + 1 to L once, L = 2^(bits-1) - 1")
+        if not columns:
+            raise UsageError(f"{path}: has no column of transitions beside code")
+        tables = tuple(tuple(value for _, value in sorted(zip(codes, own, strict=True))) for own in columns.values())
+        return cls(**{"source": Path(path).name, **fields, "inl_lsb": tables})
+
+
 class RampAdcSpec(AbstractAdcSpec):
     """Ramp from one capacitive DAC, compared with every column."""
 
@@ -141,6 +196,7 @@ def _kinds() -> Mapping[str, type[StrictModel]]:
         "asymmetric": AsymmetricAdcSpec,
         "midrise": MidriseAdcSpec,
         "cco": CcoAdcSpec,
+        "tabulated": TabulatedAdcSpec,
         "ramp": RampAdcSpec,
         "sar": SarAdcSpec,
         "pipeline": PipelineAdcSpec,
@@ -153,6 +209,7 @@ AdcKind = Annotated[
     | AsymmetricAdcSpec
     | MidriseAdcSpec
     | CcoAdcSpec
+    | TabulatedAdcSpec
     | RampAdcSpec
     | SarAdcSpec
     | PipelineAdcSpec
