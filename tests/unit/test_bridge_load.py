@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,36 +16,12 @@ import crossbar_sim as cs
 from crossbar_sim.bridge.hf import tokenizer_of
 
 transformers = pytest.importorskip("transformers")
-tokenizers = pytest.importorskip("tokenizers")
-
-
-def make_folder(folder):
-    """A tiny Llama and a tokenizer of whole words, as Hugging Face saves them."""
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=40,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=64,
-        eos_token_id=1,
-    )
-    model = transformers.LlamaForCausalLM(config).to(torch.bfloat16)
-    model.save_pretrained(folder)
-    words = tokenizers.Tokenizer(
-        tokenizers.models.WordLevel({"<unk>": 0, "<eos>": 1, **{f"w{i}": i for i in range(2, 40)}}, unk_token="<unk>")
-    )
-    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    transformers.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", eos_token="<eos>").save_pretrained(
-        folder
-    )
-    return folder
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return make_folder(tmp_path / "model")
+def folder(llama_folder, tmp_path):
+    """A folder that a test may damage."""
+    return shutil.copytree(llama_folder, tmp_path / "model")
 
 
 def refused(name, *texts):

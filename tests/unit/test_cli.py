@@ -7,42 +7,18 @@ import sys
 
 import pandas as pd
 import pytest
-import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # ahead of transformers: nothing is asked of the network
 
 import crossbar_sim as cs
 
-transformers = pytest.importorskip("transformers")
-tokenizers = pytest.importorskip("tokenizers")
+pytest.importorskip("transformers")
 WORDS = [f"w{i}" for i in range(2, 40)]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A tiny Llama and a tokenizer of whole words, as Hugging Face saves them."""
-    path = tmp_path_factory.mktemp("llama")
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=40,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=64,
-        initializer_range=0.2,
-        eos_token_id=1,
-        bos_token_id=1,
-    )
-    transformers.LlamaForCausalLM(config).save_pretrained(path)
-    words = tokenizers.Tokenizer(
-        tokenizers.models.WordLevel({"<unk>": 0, "<eos>": 1, **{w: int(w[1:]) for w in WORDS}}, unk_token="<unk>")
-    )
-    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    transformers.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", eos_token="<eos>").save_pretrained(
-        path
-    )
-    return path
+@pytest.fixture
+def folder(llama_folder):
+    return llama_folder
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Sweeps: the table they give, and that neither order nor interruption changes it."""
 
 import errno
-import json
 import os
 import resource
 import signal
@@ -241,126 +240,9 @@ class TestOnDisk:
         Ledger(tmp_path, {}).append(rows)
         assert Ledger(tmp_path, {}).rows == rows
 
-
-def other_linear(model):
-    model.up.weight[0, 0] += 1e-6
-
-
-def other_bias(model):
-    model.head.bias[0] += 1
-
-
-def other_embedding(model):
-    model.embedding.weight[0, 0] += 1
-
-
-class TestRefusals:
-    @pytest.mark.parametrize(
-        ("options", "name"),
-        [
-            ({"chip": [PCM.evolve(**{"dac.bits": 6})]}, "chip 'pcm_1m'"),
-            ({"chip": [PCM], "rules": {"head": "digital"}}, "chip 'pcm_1m'"),
-            ({"chip": [cs.Scenario("pcm_1m", PCM, {"up": HERMES})]}, "chip 'pcm_1m'"),
-            ({"metrics": [cs.Perplexity(TEXT + "x", 20)]}, "metric 'perplexity'"),
-            ({"metrics": [cs.Perplexity(TEXT, 10)]}, "metric 'perplexity'"),
-            ({"metrics": [cs.KLToDigital(TEXT, 20, 1)]}, "metric 'kl_to_digital'"),
-        ],
-    )
-    def test_folder_of_another_sweep(self, tmp_path, options, name):
-        run(tmp_path, times=["1s"], seeds=[0])
-        before = (tmp_path / "results.csv").read_bytes()
-        with pytest.raises(cs.StoreError) as error:
-            run(tmp_path, **{"times": ["1s"], "seeds": [0], **options})
-        assert str(error.value) == f"{tmp_path}: holds a sweep with another {name}; choose another `out`"
-        assert (tmp_path / "results.csv").read_bytes() == before
-
-    @pytest.mark.parametrize("change", [other_linear, other_bias, other_embedding])
-    def test_folder_of_another_model(self, tmp_path, change):
-        run(tmp_path, times=["1s"], seeds=[0])
-        model = Tiny().eval()
-        with torch.no_grad():
-            change(model)
-        with pytest.raises(cs.StoreError, match="holds a sweep with another model; choose another `out`"):
-            run(tmp_path, model=model, times=["1s"], seeds=[0])
-
-    def test_other_calibration(self, tmp_path):
-        chip = PCM.evolve(dac={"bits": 8, "range": {"kind": "calibrated"}})
-        data = [torch.arange(20)[None]]
-        run(tmp_path, chip=[chip], times=["1s"], seeds=[0], calibration_data=data)
-        with pytest.raises(cs.StoreError, match="holds a sweep with another chip 'pcm_1m'"):
-            run(tmp_path, chip=[chip], times=["1s"], seeds=[0], calibration_data=[torch.arange(1, 21)[None]])
-
     def test_further_chips_may_join(self, tmp_path, undisturbed):
         run(tmp_path, chip=[PCM])
         assert same(run(tmp_path).frame, undisturbed)
-
-    @pytest.mark.parametrize(
-        ("name", "content", "text"),
-        [
-            ("sweep.json", b"{", "sweep.json: is damaged; remove the folder or choose another `out`"),
-            ("sweep.json", b"[]", "sweep.json: is damaged; remove the folder or choose another `out`"),
-            ("sweep.json", b'{"digests": []}', "sweep.json: is damaged; remove the folder or choose another `out`"),
-            ("sweep.json", None, "results.csv: exists without sweep.json; choose another `out`"),
-            ("results.csv", b"a,b\n", "results.csv, line 1: is not a row of a sweep: ['a', 'b']"),
-            (
-                "results.csv",
-                b"chip,device,seed,time_s,metric,value,digital\npcm_1m,0,x,1.0,m,2.0,3.0\n",
-                "results.csv, line 2: is not a row of a sweep: ['pcm_1m', '0', 'x', '1.0', 'm', '2.0', '3.0']",
-            ),
-            ("results.csv", b"chip,device,seed,time_s,metric,value,digital\n\xff\xfe\n", "results.csv"),
-        ],
-    )
-    def test_damaged_folder(self, tmp_path, name, content, text):
-        run(tmp_path, chip=[PCM], times=["1s"], seeds=[0])
-        path = tmp_path / name
-        path.unlink() if content is None else path.write_bytes(content)
-        with pytest.raises(cs.StoreError) as error:
-            run(tmp_path, chip=[PCM], times=["1s"], seeds=[0])
-        assert text in str(error.value)
-        assert "\n" not in str(error.value)
-
-    def test_place_that_is_no_folder(self, tmp_path):
-        (tmp_path / "file").write_text("in the way")
-        with pytest.raises(cs.StoreError, match="cannot be written"):
-            run(tmp_path / "file")
-
-    @pytest.mark.parametrize(
-        ("options", "text"),
-        [
-            ({"chip": []}, "chip: give at least one ChipSpec or Scenario"),
-            ({"chip": ["pcm_1m"]}, "chip = 'pcm_1m': must be a ChipSpec or a Scenario"),
-            ({"chip": [PCM, PCM]}, "chip names: 'pcm_1m' appears more than once"),
-            ({"times": []}, "times: give at least one"),
-            ({"times": ["1h", "60min"]}, "times: 3600.0 appears more than once"),
-            ({"times": ["1 month"]}, "times = '1 month': must be"),
-            ({"times": [-1]}, "times = -1: must be >= 0 s"),
-            ({"seeds": []}, "seeds: give at least one"),
-            ({"seeds": [3, 3]}, "seeds: 3 appears more than once"),
-            ({"seeds": [-1]}, "seed = -1: must be a whole number >= 0"),
-            ({"metrics": []}, "metrics: give at least one"),
-            ({"metrics": METRICS[:1] * 2}, "metrics: perplexity appears more than once"),
-            (
-                {"chip": [cs.Scenario("a", PCM)], "rules": {"up": "digital"}},
-                "rules, calibration_data: a Scenario brings its own; give them there",
-            ),
-        ],
-    )
-    def test_bad_arguments(self, options, text):
-        with pytest.raises(cs.UsageError) as error:
-            run(**options)
-        assert str(error.value).startswith(text)
-
-    def test_short_text(self):
-        with pytest.raises(cs.UsageError, match="text: has 61 tokens, fewer than one window of 512"):
-            run(metrics=[cs.Perplexity(TEXT)])
-
-
-def test_scenarios_bring_their_rules(tmp_path):
-    scenarios = [cs.Scenario("all", PCM), cs.Scenario("digital head", PCM, {"head": "digital"})]
-    frame = run(chip=scenarios, times=["1y"]).frame
-    assert list(dict.fromkeys(frame["chip"])) == ["all", "digital head"]
-    kl = frame[frame["metric"] == "kl_to_digital"].groupby("chip")["value"].mean()
-    assert kl["digital head"] < kl["all"]
 
 
 class TestSeedsOfAScenario:
@@ -401,79 +283,6 @@ class TestSeedsOfAScenario:
         assert result.table().loc[("perplexity", "late")].tolist().count("-") == undisturbed["time_s"].nunique() - 1
         with pytest.raises(cs.UsageError, match=r"chip 'late': times: give at least one"):
             run(chip=[cs.Scenario("late", PCM, times=[])])
-
-
-class TestDevices:
-    """Several devices in place of the chip's: the uncertainty of a fit beside that of chips."""
-
-    DEVICES = tuple(PCM.device.evolve(program_scale=scale) for scale in (0.5, 1.0, 4.0))
-    FITTED = cs.Scenario("fitted", PCM, devices=DEVICES)
-
-    def test_each_device_is_a_chip_of_its_own(self):
-        frame = run(chip=[self.FITTED]).frame
-        assert len(frame) == 3 * 2 * 2 * 2
-        assert [str(kind) for kind in frame.dtypes[["device", "seed"]]] == ["int64", "int64"]
-        for index, device in enumerate(self.DEVICES):
-            own = frame[frame["device"] == index].drop(columns="device").reset_index(drop=True)
-            alone = run(chip=[cs.Scenario("fitted", PCM.evolve(device=device))]).frame
-            assert set(alone["device"]) == {0}
-            assert same(own, alone.drop(columns="device"))
-
-    def test_goes_on_with_further_devices(self, tmp_path, monkeypatch):
-        run(tmp_path, chip=[cs.Scenario("fitted", PCM, devices=self.DEVICES[:2])])
-        calls = count_evaluations(monkeypatch)
-        more = run(tmp_path, chip=[self.FITTED]).frame
-        assert len(calls) == 1 + 4  # the digital model, and two seeds and times of the third device
-        assert same(more, run(chip=[self.FITTED]).frame)
-        with pytest.raises(cs.StoreError, match="holds a sweep with another chip 'fitted', device 0"):
-            run(tmp_path, chip=[cs.Scenario("fitted", PCM, devices=self.DEVICES[1:])])
-
-    def test_table_tells_chips_and_fit_apart(self):
-        result = run(chip=[self.FITTED], times=["1s"], metrics=METRICS[:1])
-        values = result.frame.pivot(index="seed", columns="device", values="value").to_numpy()
-        chips, fit = values.var(axis=0, ddof=1).mean() ** 0.5, values.mean(axis=0).std(ddof=1)
-        assert result.table().iloc[0]["1s"] == f"{values.mean():.4g} ± {chips:.2g} ± {fit:.2g} (fit)"
-
-    @pytest.mark.parametrize(
-        ("devices", "text"),
-        [
-            ([], "chip 'one': devices: give at least one, or none at all"),
-            (["pcm_1m"], "chip 'one': devices: 'pcm_1m' must be a device"),
-        ],
-    )
-    def test_refused(self, devices, text):
-        with pytest.raises(cs.UsageError) as error:
-            run(chip=[cs.Scenario("one", PCM, devices=devices)])
-        assert str(error.value) == text
-
-
-@pytest.mark.parametrize(
-    ("device", "times", "text"),
-    [("sonos", ("1d", "30d"), "sonos"), ("reram_cmo", (0, 0.5), "reram_cmo")],
-)
-def test_times_a_device_does_not_know_are_refused_before_the_work(monkeypatch, device, times, text):
-    calls = count_evaluations(monkeypatch)
-    chip = PCM.evolve(name=device, device=device)
-    with pytest.raises(cs.UsageError, match=text):
-        run(chip=[cs.Scenario("mixed", PCM, {"up": chip})], times=times)
-    assert calls == []
-
-
-def test_what_a_scenario_is():
-    """Everything that changes its numbers: the order of rules, too, and how calibration data are cut."""
-    data = torch.arange(8)
-    scenarios = [
-        cs.Scenario("s", PCM, {"u*": HERMES, "*p": "digital"}),
-        cs.Scenario("s", PCM, {"*p": "digital", "u*": HERMES}),
-        cs.Scenario("s", PCM, {None: HERMES}),
-        cs.Scenario("s", PCM, {"None": HERMES}),
-        cs.Scenario("s", PCM, calibration_data=[data.view(2, 4)]),
-        cs.Scenario("s", PCM, calibration_data=[data.view(1, 8)]),
-        cs.Scenario("s", PCM, calibration_data=[{"a": data, "b": data}]),
-        cs.Scenario("s", PCM, calibration_data=[{"b": data, "c": data}]),
-    ]
-    identities = [json.dumps(scenario.identity(), sort_keys=True) for scenario in scenarios]
-    assert len(set(identities)) == len(scenarios)
 
 
 def test_single_arguments_need_no_list():
