@@ -23,6 +23,7 @@ from device_models.errors import (
 
 if TYPE_CHECKING:
     from crossbar_sim.bridge.adc_bound import calibrate_adc_bound, calibrate_adc_bounds
+    from crossbar_sim.bridge.checkpointing import checkpoint_contexts
     from crossbar_sim.bridge.convert import map_model, plan_model
     from crossbar_sim.bridge.hf import load_model
     from crossbar_sim.bridge.load import load_chip
@@ -48,6 +49,7 @@ _LAZY = {
     "Tile": "crossbar_sim.tile",
     "calibrate_adc_bound": "crossbar_sim.bridge.adc_bound",
     "calibrate_adc_bounds": "crossbar_sim.bridge.adc_bound",
+    "checkpoint_contexts": "crossbar_sim.bridge.checkpointing",
     "evaluate": "crossbar_sim.study.metrics",
     "fidelity_report": "crossbar_sim.study.fidelity",
     "load_chip": "crossbar_sim.bridge.load",
@@ -76,6 +78,7 @@ __all__ = [
     "UsageError",
     "calibrate_adc_bound",
     "calibrate_adc_bounds",
+    "checkpoint_contexts",
     "evaluate",
     "fidelity_report",
     "load_chip",

@@ -15,6 +15,7 @@ from crossbar_sim.array.descent import descend
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.read_numba import read_numba
 from crossbar_sim.array.read_torch import read_torch
+from crossbar_sim.array.replay import check_noise_is_known
 from crossbar_sim.array.state_memory import StateMemory
 from crossbar_sim.spec import ChipSpec, Compensation
 from device_models.errors import StateError, UsageError
@@ -201,6 +202,7 @@ class ProgrammedMatrix:
         if matrix.needs_calibration:
             raise StateError(f"{matrix.name}: its dac.range is found on calibration data, but none were given")
         use_numba = _use_numba(backend, x, (x, self.parameter, bias), matrix.name)
+        check_noise_is_known(matrix)
         number = matrix.reads
         matrix.reads += 1
         if use_numba:
