@@ -31,6 +31,7 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/llm.py
+	$(BIN)/python tests/benchmarks/torch_backend.py
 	# BLAS threads only wait for each other on matrices as small as those of a fit
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -P tests/benchmarks/calibration.py
 	# needs the peer it compares with, whose drawing library is compiled: apt install libcairo2-dev
