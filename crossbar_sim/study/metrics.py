@@ -240,9 +240,14 @@ def token_windows(text: str, tokenizer: Any, window: int, max_windows: int | Non
 
 def next_token_log_probs(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     """Log-probabilities (T - 1, vocabulary) of every token after the first of a window (1, T), in float32."""
-    device = next(model.parameters()).device
-    logits = model(tokens.to(device), use_cache=False).logits
+    logits = model(tokens.to(_input_device(model)), use_cache=False).logits
     return torch.log_softmax(logits[0, :-1].float(), dim=-1)
+
+
+def _input_device(model: nn.Module) -> torch.device:
+    """Where tokens go: to the first parameter, or the CPU where accelerate loads that one only when it is used."""
+    device = next(model.parameters()).device
+    return torch.device("cpu") if device.type == "meta" else device
 
 
 def _evaluate_text(
@@ -302,7 +307,7 @@ def _log_likelihoods(model: nn.Module, tokenizer: Any, pairs: list[tuple[str, st
         whole = tokenizer(context + continuation, add_special_tokens=False)["input_ids"]
         encoded.append((whole, max(1, min(len(start), len(whole) - 1))))
     longest = max(len(whole) for whole, _ in encoded)
-    device = next(model.parameters()).device
+    device = _input_device(model)
     tokens = torch.zeros((len(encoded), longest), dtype=torch.long)
     mask = torch.zeros_like(tokens)
     for row, (whole, _) in enumerate(encoded):
