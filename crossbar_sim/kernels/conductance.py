@@ -20,6 +20,7 @@ from crossbar_sim.kernels.effects import (
     partner_of,
     retarget_devices,
     switch_traps,
+    take_given,
     write_devices,
 )
 from crossbar_sim.kernels.faults import fault_keys
@@ -295,6 +296,7 @@ def _age_device(u, d, table, effects, plane, keys, row, col, scratch, normals, n
     if effects.retargets:
         _set_targets(u, plane, partner_of(d), dtype(table.g_min_uS), dtype(table.span_uS), g)
         retarget_devices(effects, keys.faults, d, row, col, g, target)
+    take_given(effects, d, row, col, target)
     if table.has_program or table.has_drift:
         fill_normals(keys.program[d, 0], keys.program[d, 1], u32(row), u32(col), z_program, z_nu)
     if table.has_frozen and d % 2 == 0:

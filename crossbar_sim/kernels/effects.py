@@ -164,6 +164,14 @@ def retarget_devices(effects, keys, d, row, col, partner_target, target):
 
 
 @njit
+def take_given(effects, d, row, col, target):
+    """Where programming ended with given conductances, these are what devices d of a chunk stand at: their targets."""
+    if effects.written_by == _GIVEN:
+        for j in range(target.shape[0]):
+            target[j] = effects.written_uS[d, col, row + j]
+
+
+@njit
 def write_devices(effects, key, d, row, col, target, g):
     """Program a chunk of devices by pulses; where that is not how it is done, return False and do nothing."""
     n = g.shape[0]
@@ -174,7 +182,7 @@ def write_devices(effects, key, d, row, col, target, g):
         program_verify(target, key, row, col, table, np.empty(n, f32), np.empty(n, f32), g, pulses, converged)
     elif effects.written_by == _GIVEN:
         for j in range(n):
-            g[j] = effects.written_uS[d, col, row + j]
+            g[j] = target[j]
     elif effects.written_by == _SHOT:
         single_shot(target, key, row, col, effects.shot_sigma, np.empty(n, f32), np.empty(n, f32), g)
     return effects.written_by != _LAW

@@ -56,8 +56,8 @@ def gradient_descent_program(
 
     Equation   E = A(X; G) - X W^T, D = E^T X / (B s_x^2), X ~ N(0, s_x^2); where |D| > threshold the pair changes by
                d = -eta D (g_max - g_min), rounded to pulses, plus (sigma_write_uS + sigma_write_relative |d|) z.
-               The device that carries the sign of the target takes the change; what its window does not hold, its
-               partner takes with the other sign
+               First the device that has to fall takes the change; what its window does not hold, its partner takes
+               by rising. So a pair stays one-sided, and no change is lost twice on a device that does not move
     Arguments  weights (n_out, n_in) relative, in [-1, 1]; read: see `Read`; start_uS: g+ and g- (n_out, n_in) [uS];
                window_uS: g_min, g_max [uS]; key: of this matrix and purpose; input_sigma: s_x, within the input range
                of the read; play: the inputs that the read has in place of X, for example rounded, which E then takes
@@ -73,7 +73,6 @@ def gradient_descent_program(
     _check(weights, (g_plus, g_minus), g_min, g_max, spec, input_sigma)
     span = g_max - g_min
     n_out, n_in = weights.shape
-    positive = weights >= 0
     pulses, limited = np.zeros(weights.shape, np.int64), 0
     error_rms = np.empty(spec.steps + 1)
     for step in range(spec.steps + 1):
@@ -93,20 +92,20 @@ def gradient_descent_program(
         noise = spec.sigma_write_uS + spec.sigma_write_relative * abs(change)
         change += pulsed * noise * _normals(key, _WRITES, step, weights.shape)
         pulses += pulsed
-        limited += _apply(change, positive, g_plus, g_minus, g_min, g_max)
+        limited += _apply(change, g_plus, g_minus, g_min, g_max)
     return GradientDescentResult(g_plus, g_minus, error_rms, pulses, limited)
 
 
-def _apply(change: Floats, positive: NDArray[np.bool_], g_plus: Floats, g_minus: Floats, g_min: float, g_max: float):
+def _apply(change: Floats, g_plus: Floats, g_minus: Floats, g_min: float, g_max: float) -> int:
     """Change g+ - g- in place within the window; returns how many changes did not fit."""
-    first = np.where(positive, g_plus + change, g_minus - change)
-    inside = np.clip(first, g_min, g_max)
-    rest = first - inside
-    second = np.where(positive, g_minus, g_plus) - rest
-    partner = np.clip(second, g_min, g_max)
-    g_plus[...] = np.where(positive, inside, partner)
-    g_minus[...] = np.where(positive, partner, inside)
-    return int((partner != second).sum())
+    rises = change >= 0
+    below = np.where(rises, g_minus, g_plus) - abs(change)
+    lowered = np.maximum(below, g_min)
+    above = np.where(rises, g_plus, g_minus) + (lowered - below)
+    raised = np.minimum(above, g_max)
+    g_plus[...] = np.where(rises, raised, lowered)
+    g_minus[...] = np.where(rises, lowered, raised)
+    return int((raised != above).sum())
 
 
 def _normals(key: tuple[np.uint32, np.uint32], purpose: np.uint32, step: int, shape: tuple[int, int]) -> Floats:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import crossbar_sim as cs
+from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.programmed import ProgrammedMatrix
 from crossbar_sim.spec import ChipSpec, GradientDescentProgramming
 from device_models.errors import SpecError, UsageError
@@ -25,8 +26,9 @@ def _inputs(n=200):
 
 def _error(spec, weight=None):
     weight = _weight() if weight is None else weight
-    exact = _inputs() @ weight.t()
-    return float((ProgrammedMatrix(weight, spec, 0, "fc").read(_inputs()) - exact).norm() / exact.norm())
+    x = _inputs().to(weight.dtype)
+    exact = x @ weight.t()
+    return float((ProgrammedMatrix(weight, spec, 0, "fc").read(x) - exact).norm() / exact.norm())
 
 
 def test_without_noise_every_tile_comes_to_its_weights():
@@ -63,6 +65,34 @@ def test_a_partner_takes_over_from_a_stuck_device():
     descended = _error(stuck.evolve(programming=DESCENT))
     assert descended < 0.75 * _error(stuck)
     assert descended == pytest.approx(_error(stuck.evolve(**{"programming.retarget_stuck": True})), rel=0.1)
+
+
+def test_devices_drift_and_sound_as_what_they_were_written_to():
+    """Conductances that were given behave as those that were asked for, whatever the weights ask of a device."""
+    law = ChipSpec.preset("pcm_1m").evolve(**{"device.program_scale": 0.0, "device.read_scale": 1.0})
+    asked, other = _weight(torch.float32), torch.randn(N_OUT, N_IN, generator=torch.Generator().manual_seed(9))
+    by_law = AnalogMatrix(asked, law, 0, "fc")
+    given = AnalogMatrix(other, law.evolve(programming=DESCENT), 0, "fc")
+    device = law.device
+    given.written[:] = by_law.layout.targets(by_law.relative_weights(asked), device.g_min_uS, device.g_max_uS)
+    for t_s in (0.0, 1e7):
+        by_law.age(asked, t_s)
+        given.age(other, t_s)
+        for one, two in ((by_law.effective, given.effective), (by_law.variance, given.variance)):
+            torch.testing.assert_close(two[0].float(), one[0].float(), rtol=1e-2, atol=1e-6)
+
+
+def test_noisy_devices_come_as_far_as_with_known_stuck_ones():
+    """As far as re-targeting their partners does, which has to know them."""
+    stuck = ChipSpec.preset("pcm_1m").evolve(
+        tile={"rows": 32, "cols": 20}, **{"device.faults": {"p_reset": 0.02, "p_set": 0.02}}
+    )
+    known = _error(stuck.evolve(**{"programming.retarget_stuck": True}), _weight(torch.float32))
+    assert (
+        _error(stuck.evolve(programming=DESCENT), _weight(torch.float32))
+        < 1.05 * known
+        < 0.6 * _error(stuck, _weight(torch.float32))
+    )
 
 
 def test_the_state_is_a_function_of_weights_spec_seed_and_writing():
