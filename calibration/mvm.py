@@ -88,21 +88,21 @@ def fit_mvm(table: MVMTable, *, seed: int = 0, model: str | None = None, rank: b
         shape = _noise_shape(table, found)
         found = regression(table, _shares(shape, working))
     shape = _noise_shape(table, found)
-    squares, ratio, scale = shape.squares, shape.ratio, shape.scale
+    squares, scale = shape.squares, shape.scale
     ranked: tuple[Candidate, ...] = ()
     chosen = working
     vectors = np.repeat(np.arange(n), table.y.shape[1])
     if model is None and rank:
-        laws = [_noise_law(name, ratio, squares) for name in _NOISES]
+        laws = [_noise_law(name, shape) for name in _NOISES]
         ranked, chosen, notes = rank_laws(laws, vectors, seed=seed)
         warnings += notes
     which = _NOISES[chosen]
-    fit = maximise(_noise_likelihood(ratio, squares, which), _noise_start(which), [_LOG_SD] * len(which))
+    fit = maximise(_noise_likelihood(shape, which), _noise_start(which), [_LOG_SD] * len(which))
     noise_names = [("noise_abs", "noise_input", "noise_output")[k] for k in which]
     units = scale / shape.unit[which]
     noise, noise_draws = fit.reported(noise_names, _units(noise_names), lambda theta: np.exp(theta) * units, seed)
     variance = np.exp(2 * fit.values) @ squares[which]
-    z = ratio / np.sqrt(variance)
+    z = shape.ratio / np.sqrt(variance)
     mean_variance = scale**2 * (np.exp(2 * fit.values) @ np.ones(len(which)))
     columns = _columns(found, float(mean_variance), seed + 1, len(noise_draws))
     return MVMFit(
@@ -140,10 +140,16 @@ def _excitation(x: Floats) -> tuple[bool, tuple[str, ...]]:
 
 
 class _Shape(NamedTuple):
-    """Residuals over their scale, flat (n columns,); squares (3, n columns): what each part of the noise adds to their
-    variance, with mean one but for what the regression takes up; unit (3,): of the parts; power (n,): mean x^2."""
+    """What the noise is estimated from, flat (n columns,) where not said otherwise.
+
+    ratio     residuals over their scale
+    kept      share of the noise that a residual keeps, which is also the share of a degree of freedom that it is worth
+    squares   (3, n columns): what each part of the noise adds to their variance, with mean one but for `kept`
+    unit      (3,) of the parts; power (n,): mean x^2
+    """
 
     ratio: Floats
+    kept: Floats
     squares: Floats
     scale: float
     unit: Floats
@@ -155,15 +161,16 @@ def _noise_shape(table: MVMTable, found: Regression) -> _Shape:
     output = (table.y - found.residual - found.offset) ** 2
     mean = np.array([1.0, power.mean(), output.mean()])
     parts = np.stack([np.ones_like(output), power[:, None] * np.ones_like(output), output]) / mean[:, None, None]
-    kept = parts * (1 - found.leverage)[:, None]
+    kept = np.broadcast_to((1 - found.leverage)[:, None], output.shape)
     scale = float(np.sqrt(np.mean(found.residual**2)))
-    return _Shape((found.residual / scale).ravel(), kept.reshape(3, -1), scale, np.sqrt(mean), power)
+    squares = (parts * kept).reshape(3, -1)
+    return _Shape((found.residual / scale).ravel(), kept.ravel(), squares, scale, np.sqrt(mean), power)
 
 
 def _shares(shape: _Shape, model: str) -> Floats:
     """One over the noise variance of each vector, averaged over columns, relative to its mean over vectors."""
     which = _NOISES[model]
-    theta = estimate(_noise_likelihood(shape.ratio, shape.squares, which), _noise_start(which), [_LOG_SD] * len(which))
+    theta = estimate(_noise_likelihood(shape, which), _noise_start(which), [_LOG_SD] * len(which))
     variance = (np.exp(2 * theta) @ shape.squares[which]).reshape(len(shape.power), -1).mean(axis=1)
     return np.asarray(variance.mean() / variance)
 
@@ -172,23 +179,25 @@ def _noise_start(which: list[int]) -> Floats:
     return np.full(len(which), -0.5 * np.log(2 * len(which)))
 
 
-def _noise_likelihood(ratio: Floats, squares: Floats, which: list[int]) -> Any:
-    parts, square = squares[which], ratio**2
+def _noise_likelihood(shape: _Shape, which: list[int], mask: Mask | None = None) -> Any:
+    """Log likelihood of each residual, weighted so that all together count as many as there are degrees of freedom."""
+    some = slice(None) if mask is None else mask
+    parts, square, weight = shape.squares[which][:, some], shape.ratio[some] ** 2, shape.kept[some]
 
     def at(theta: Floats) -> Floats:
         variance = np.exp(2 * theta) @ parts
-        return -0.5 * (np.log(2 * np.pi * variance) + square / variance)
+        return -0.5 * weight * (np.log(2 * np.pi * variance) + square / variance)
 
     return at
 
 
-def _noise_law(name: str, ratio: Floats, squares: Floats) -> Law:
+def _noise_law(name: str, shape: _Shape) -> Law:
     which = _NOISES[name]
     start = _noise_start(which)
 
     def held_out(train: Mask, test: Mask) -> Floats:
-        theta = estimate(_noise_likelihood(ratio[train], squares[:, train], which), start, [_LOG_SD] * len(which))
-        return np.asarray(_noise_likelihood(ratio[test], squares[:, test], which)(theta))
+        theta = estimate(_noise_likelihood(shape, which, train), start, [_LOG_SD] * len(which))
+        return np.asarray(_noise_likelihood(shape, which, test)(theta))
 
     return Law(name, len(which), held_out)
 
@@ -206,8 +215,10 @@ def _columns(found: Regression, variance: float, seed: int, n: int) -> _Columns:
     high: list[float] = []
     own_errors = found.errors.size > 0
     slip = np.zeros(0)
+    freedom = max(found.errors.shape[0] - 1, 1) * found.errors.shape[1]  # one of each column went into its gain
     if own_errors:  # errors of the weights also move the gain that is measured
-        error = max(float(np.mean(found.errors**2)) - variance * found.errors_unit, 0.0)
+        square = float(np.sum(found.errors**2)) / freedom
+        error = max(square - variance * found.errors_unit, 0.0)
         slip = error / found.ideal_square
     for name, value, unit in (("gain", found.gain, found.gain_unit), ("offset", found.offset, found.offset_unit)):
         m = len(value)
@@ -222,23 +233,24 @@ def _columns(found: Regression, variance: float, seed: int, n: int) -> _Columns:
         low.append(ends[0])
         high.append(ends[1])
         if m > 1:
-            square = float(np.var(value, ddof=1))
+            spread = float(np.var(value, ddof=1))
             names.append(f"{name}_sd")
             own = float(np.mean(se2))
-            values.append(float(np.sqrt(max(square - own, 0.0))))
+            values.append(float(np.sqrt(max(spread - own, 0.0))))
             for side, ppf in ((low, 0.95), (high, 0.05)):
-                side.append(float(np.sqrt(max(square * (m - 1) / float(chi2.ppf(ppf, m - 1)) - own, 0.0))))
+                side.append(float(np.sqrt(max(spread * (m - 1) / float(chi2.ppf(ppf, m - 1)) - own, 0.0))))
     if own_errors:
-        square, size = float(np.mean(found.errors**2)), found.errors.size
         names.append("weight_error")
         values.append(float(np.sqrt(error)))
         for side, ppf in ((low, 0.95), (high, 0.05)):
-            side.append(float(np.sqrt(max(square * size / chi2.ppf(ppf, size) - variance * found.errors_unit, 0.0))))
+            side.append(
+                float(np.sqrt(max(square * freedom / chi2.ppf(ppf, freedom) - variance * found.errors_unit, 0.0)))
+            )
     centre = np.array(values)
     lows, highs = np.minimum(np.array(low, float), centre), np.maximum(np.array(high, float), centre)
     draws = normal_draws(centre, np.diag(((highs - lows) / 3.29) ** 2), n, seed)
-    spread = np.array([name.endswith(("_sd", "weight_error")) for name in names])
-    draws[:, spread] = np.abs(draws[:, spread])
+    positive = np.array([name.endswith(("_sd", "weight_error")) for name in names])
+    draws[:, positive] = np.abs(draws[:, positive])
     return _Columns(parameters(names, centre, lows, highs, _units(names)), draws)
 
 

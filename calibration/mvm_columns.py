@@ -19,7 +19,8 @@ class Regression(NamedTuple):
     residual (n, columns)   measured minus fitted; leverage (n,): 1 minus the share of the noise that it keeps
     gain, offset (columns,) empty gain without ideal outputs; ..._unit: standard errors for noise of variance 1
     weights, errors         (rows, columns) measured, and beyond gain x ideal; empty where not told
-    errors_unit             mean variance of an error for noise of variance 1
+    errors_unit             mean variance of one of the rows - 1 errors that a column has beyond its gain, for noise of
+                            variance 1
     ideal_square (columns,) sum of squared ideal weights
     """
 
@@ -57,7 +58,8 @@ def by_weights(table: MVMTable, share: Floats) -> Regression:
         gain = np.sum(weights * ideal, axis=0) / square
         gain_unit = np.sqrt(np.einsum("rc,rs,sc->c", ideal, covariance[:-1, :-1], ideal)) / square
         errors = weights - gain * ideal
-        errors_unit = float(np.trace(covariance[:-1, :-1]) / rows)
+        along = (gain_unit**2 * square).mean()  # the gain takes one direction of the errors
+        errors_unit = float((np.trace(covariance[:-1, :-1]) - along) / max(rows - 1, 1))
     return Regression(
         table.y - design @ solution, np.sum(q**2, axis=1), gain, gain_unit, offset,
         np.full(len(offset), np.sqrt(covariance[-1, -1])), weights, errors, errors_unit, square,

@@ -81,21 +81,29 @@ class ReadNoiseFit(Fit):
         return allan_from_density(density, n, self.fs_Hz, 0.25 / self.duration_s)
 
     def device_parts(self, g_uS: Floats, values: Floats | None = None) -> dict[str, Any]:
-        """White noise where the law is white; else 1/f noise with the fitted variance from 1 / duration to fs / 2.
+        """White noise where the law is white; 1/f noise with the fitted variance from 1 / duration to fs / 2; or both.
 
-        Its q_s^2 is that variance over ln(duration fs / 2), so at t0 = duration and t_read = 1 / fs the whole noise of
-        a read is the fitted one, whatever the shape of the spectrum. Between levels ln q_s is linear in ln g.
+        White noise is that of the law, with its variance up to fs / 2. All else, whatever its spectrum, is 1/f noise of
+        the same variance: q_s^2 is that over ln(duration fs / 2), so at t0 = duration and t_read = 1 / fs the whole
+        noise of a read is the fitted one. Between levels the logarithms are linear in ln g.
         """
         low, high = 1 / self.duration_s, self.fs_Hz / 2
         band = range(len(self.levels_uS))
         relative = np.array([self.variance(low, high, i, values) / self.levels_uS[i] ** 2 for i in band])
-        white = self.model == "white"
-        per_level = np.sqrt(relative if white else relative / self.log_band)
+        if self.model == "white":
+            return {"read": {"kind": "white", "relative": self._over(g_uS, relative)}}
+        at = (self.values if values is None else np.asarray(values, float)).reshape(len(self.levels_uS), -1)
+        names = self.law.names()
+        white = at[:, names.index("white")] * (high - low) if "white" in names else 0 * relative
+        both = {"q_s": self._over(g_uS, (relative - white).clip(1e-6 * relative) / self.log_band)}
+        if white.any():
+            both["white"] = self._over(g_uS, white)
+        return {"read": {"kind": "one_over_f", **both, "t0_s": self.t0_s, "t_read_s": self.t_read_s}}
+
+    def _over(self, g_uS: Floats, variance: Floats) -> tuple[float, ...]:
+        """S.d. at conductances g from variances at the levels."""
         x = np.log(np.maximum(np.asarray(g_uS, float), 1e-12))
-        curve = tuple(map(float, np.exp(np.interp(x, np.log(self.levels_uS), np.log(per_level)))))
-        if white:
-            return {"read": {"kind": "white", "relative": curve}}
-        return {"read": {"kind": "one_over_f", "q_s": curve, "t0_s": self.t0_s, "t_read_s": self.t_read_s}}
+        return tuple(map(float, np.exp(0.5 * np.interp(x, np.log(self.levels_uS), np.log(variance)))))
 
 
 def fit_read_noise(

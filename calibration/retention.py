@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
-from calibration.fit import Fit, Parameter, Provenance
-from calibration.goodness import shape_test
+from calibration.fit import Fit, Goodness, Parameter, Provenance
+from calibration.goodness import LEAST_SPREAD, dispersion_test, shape_test
 from calibration.intervals import parameters, percentile_intervals
 from calibration.picture import FitPicture
 from calibration.quantile_fit import Reads, candidate, conductance_nodes, fit_nodes, with_logarithms
@@ -30,6 +30,8 @@ MANY_SCORES, FEW_SCORES = (-3.0, -2.33, -1.645, -0.8, 0.0, 0.8, 1.645, 2.33, 3.0
 """Normal scores at which the law has slopes, for many cells and for few."""
 FEWEST_CELLS, CELLS_PER_CONDUCTANCE, MOST_CONDUCTANCES = 100, 250, 9
 ARRHENIUS, EACH = "Arrhenius", "each temperature"
+TEST_LEVEL = 0.04
+"""Of each of the two tests."""
 _EVEN = norm.ppf((np.arange(400) + 0.5) / 400)
 """Normal scores of equal probability, for moments."""
 
@@ -161,7 +163,7 @@ def fit_retention(
         provenance=Provenance.of(table.source, len(reads.cell), left_out),
         draws=found.draws,
         picture=_picture(reads, temperature, found.z, law, found.coefficients),
-        goodness=(shape_test(found.z),),
+        goodness=_tests(found.z, temperature),
         candidates=ranking.candidates if ranking else (),
         warnings=warnings,
         window_uS=(g[0], g[-1]) if len(g) > 1 else None,
@@ -200,6 +202,21 @@ def _bakes(table: RetentionTable) -> tuple[Reads, Floats, Floats, tuple[tuple[st
     left_out = table.left_out + tuple((reason, count) for reason, count in counts.items() if count)
     reads = Reads(table.g_uS[b] - table.g_uS[a], table.g_uS[a], activation(temperature), compact)
     return reads, temperature, table.t_s[b] - table.t_s[a], left_out
+
+
+def _tests(z: Floats, temperature: Floats) -> tuple[Goodness, ...]:
+    """The distribution of all shifts together, and mean and spread at each temperature, where cells count once."""
+    parts = [z[temperature == t] for t in np.unique(temperature)]
+    at = [dispersion_test(part, np.zeros(len(part))) for part in parts if len(part) >= LEAST_SPREAD]
+    if not at:
+        return (shape_test(z),)
+    worst = min(at, key=lambda test: test.p_value)
+    each = Goodness(
+        test=f"chi-squared of mean and spread at the worst of {len(at)} temperatures (Bonferroni)",
+        statistic=worst.statistic,
+        p_value=min(1.0, len(at) * worst.p_value),
+    )
+    return tuple(test.evolve(level=TEST_LEVEL) for test in (shape_test(z), each))
 
 
 def _activation(values: Floats, draws: Floats, nodes: Nodes, at_C: Floats) -> tuple[Parameter, ...]:

@@ -105,7 +105,7 @@ def fit_telegraph(trace: ReadTrace, *, seed: int = 0) -> TelegraphFit:
         provenance=Provenance.of(trace.source, n, (*trace.left_out, *lost)),
         draws=draws,
         picture=_picture(present or cells, trace.fs_Hz),
-        goodness=_tests(present),
+        goodness=_tests([cell.scores for cell in present] or [cell.plain for cell in cells]),
         candidates=(
             Candidate(
                 model="two states", n_parameters=5, score=float(gains.sum() / n), score_se=error, chosen=bool(present)
@@ -150,12 +150,11 @@ def _positive(covariance: Floats) -> Floats:
     return np.asarray(vectors * eigenvalues.clip(min=0) @ vectors.T)
 
 
-def _tests(present: list[TelegraphCell]) -> tuple[Goodness, ...]:
-    """That samples are normal about the two levels, and independent once the states are known."""
-    if not present:
-        return ()
-    z = np.concatenate([cell.scores for cell in present])
-    pairs = np.concatenate([cell.scores[1:] * cell.scores[:-1] for cell in present])
+def _tests(scores: list[Floats]) -> tuple[Goodness, ...]:
+    """That samples are normal about the two levels, and independent once the states are known; without states, that
+    the noise is white or has one correlation time: 1/f noise and several traps in a cell have neither."""
+    z = np.concatenate(scores)
+    pairs = np.concatenate([own[1:] * own[:-1] for own in scores])
     statistic = float(pairs.sum() / np.sqrt(len(pairs)))
     independence = Goodness(
         test="correlation of neighbours", statistic=statistic, p_value=float(2 * stats.norm.sf(abs(statistic)))

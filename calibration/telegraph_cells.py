@@ -28,6 +28,7 @@ class TelegraphCell(NamedTuple):
     logs        (3,) ln amplitude [uS], ln dwell in the low state, ln dwell in the high state [samples]
     errors      (3, 3) their covariance
     scores      (n,) standard normals of the samples under the two states, independent where they are right
+    plain       (n,) the same under the best law without states
     """
 
     states: TwoStates
@@ -36,6 +37,7 @@ class TelegraphCell(NamedTuple):
     logs: Floats
     errors: Floats
     scores: Floats
+    plain: Floats
 
     @property
     def is_there(self) -> bool:
@@ -68,18 +70,23 @@ def telegraph_cell(samples: Floats) -> TelegraphCell:
     two = -states.log_likelihood + 2.5 * np.log(n)
     u = (1 - predicted) * ndtr((x - states.low) / states.sigma) + predicted * ndtr((x - states.high) / states.sigma)
     logs, errors = _uncertainty(x, states)
-    return TelegraphCell(states, _without_states(x) - two, float(x.mean()), logs, errors, normal_scores(u))
+    other, plain = _without_states(x)
+    return TelegraphCell(states, other - two, float(x.mean()), logs, errors, normal_scores(u), plain)
 
 
-def _without_states(x: Floats) -> float:
-    """Half the smaller BIC of white noise and of first-order autoregressive noise."""
+def _without_states(x: Floats) -> tuple[float, Floats]:
+    """Half the smaller BIC of white noise and of first-order autoregressive noise, and its residuals over their s.d."""
     n = len(x)
     white = 0.5 * n * (np.log(2 * np.pi * x.var()) + 1) + np.log(n)
     y = x - x.mean()
     memory = float(y[1:] @ y[:-1] / (y[:-1] @ y[:-1]))
-    rest = float(np.mean((y[1:] - memory * y[:-1]) ** 2))
+    steps = y[1:] - memory * y[:-1]
+    rest = float(np.mean(steps**2))
     first = 0.5 * (np.log(2 * np.pi * y.var()) + y[0] ** 2 / y.var())
-    return float(min(white, first + 0.5 * (n - 1) * (np.log(2 * np.pi * rest) + 1) + 1.5 * np.log(n)))
+    correlated = first + 0.5 * (n - 1) * (np.log(2 * np.pi * rest) + 1) + 1.5 * np.log(n)
+    if white <= correlated:
+        return float(white), y / y.std()
+    return float(correlated), np.concatenate([y[:1] / y.std(), steps / np.sqrt(rest)])
 
 
 def _uncertainty(x: Floats, states: TwoStates) -> tuple[Floats, Floats]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from calibration.fit import Fit, build_device
 from calibration.read_noise import ReadNoiseFit
 from device_models.effects.telegraph import TelegraphNoise
-from device_models.tabulated import Tabulated, WhiteNoiseTable
+from device_models.tabulated import Tabulated
 
 Floats = NDArray[np.float64]
 
@@ -44,23 +44,27 @@ def band_variance(traps: TelegraphNoise, fs_Hz: float, duration_s: float) -> flo
 def traps_apart(fits: Sequence[Fit], device: Tabulated) -> WithoutTraps | None:
     """A device of these fits whose read noise and traps together have the variance that was measured of both.
 
-    Equation   read variance - amplitude^2 `band_variance` at every conductance of the table, at least 0
+    Equation   read variance - amplitude^2 `band_variance` at every conductance of the table, at least 0; of 1/f noise
+               first, and of white noise what 1/f noise does not have, because traps are slower than a read
     Returns    none where the device has no traps or no read noise of the same trace, so nothing counts twice
     """
     fit = next((fit for fit in fits if isinstance(fit, ReadNoiseFit)), None)
     if fit is None or device.telegraph is None or device.read is None:
         return None
-    g, own = np.asarray(device.g_uS, float), np.asarray(device.read.over_conductance)
-    white = isinstance(device.read, WhiteNoiseTable)
-    measured = (own * g) ** 2 * (1.0 if white else fit.log_band)
+    g, read = np.asarray(device.g_uS, float), device.read
+    rows = {name: np.array(row) for name, row in read.rows.items()}
+    slow, fast = rows.get("q_s", 0 * g) ** 2 * fit.log_band, rows.get("white", rows.get("relative", 0 * g)) ** 2
     in_band = device.telegraph.amplitude.delta_uS(g, device.g_max_uS) ** 2
     in_band *= band_variance(device.telegraph, fit.fs_Hz, fit.duration_s)
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(measured > 0, in_band / measured, np.inf)
-    left = tuple((own * np.sqrt(np.clip(1 - share, 0.0, None))).tolist())
-    read = {**dict(device.read), "relative" if white else "q_s": left}
+        own = in_band / g**2
+        share = np.where(slow + fast > 0, own / (slow + fast), np.inf)
+        kept_slow = np.sqrt(np.where(slow > 0, 1 - own / slow, 0.0).clip(0.0))
+        kept_fast = np.sqrt(np.where(fast > 0, 1 - (own - slow).clip(0.0) / fast, 0.0).clip(0.0))
+    left = {name: (row * (kept_slow if name == "q_s" else kept_fast)).tolist() for name, row in rows.items()}
     given = {name: getattr(device, name) for name in device.model_fields_set}
-    return WithoutTraps(Tabulated(**{**given, "read": read}), share)
+    lowered = {**dict(read), **{name: tuple(row) for name, row in left.items()}}
+    return WithoutTraps(Tabulated(**{**given, "read": lowered}), share)
 
 
 def with_trap_warning(fits: Sequence[Fit]) -> tuple[Fit, ...]:

@@ -78,29 +78,41 @@ class WhiteNoiseTable(StrictModel):
     relative: tuple[NonNegative, ...] = Field(description="Standard deviation relative to the conductance")
 
     @property
-    def over_conductance(self) -> tuple[float, ...]:
-        return self.relative
+    def rows(self) -> dict[str, tuple[float, ...]]:
+        """Fields with a value for each conductance of the device's table."""
+        return {"relative": self.relative}
 
-    def variance(self, t_s: float, t_obs_s: float) -> tuple[float, float]:
-        """Frozen and per-read share: white noise has no slow share, unless everything is asked to be frozen."""
-        return (1.0, 0.0) if t_obs_s == 0.0 else (0.0, 1.0)
+    def sigma(self, g_uS: Curve, table_uS: tuple[float, ...], t_s: float, t_obs_s: float) -> tuple[Curve, Curve]:
+        """Frozen and per-read s.d. relative to the conductances g; white noise has no slow share, unless everything is
+        asked to be frozen."""
+        noise = np.interp(g_uS, table_uS, self.relative)
+        return (noise, 0.0 * noise) if t_obs_s == 0.0 else (0.0 * noise, noise)
 
 
 class OneOverFNoiseTable(StrictModel):
-    """1/f read noise of variance q_s^2 g^2 ln((t + t0 + t_read) / (2 t_read))."""
+    """1/f read noise of variance q_s^2 g^2 ln((t + t0 + t_read) / (2 t_read)), alone or with white noise."""
 
     kind: Literal["one_over_f"] = "one_over_f"
     q_s: tuple[NonNegative, ...] = Field(description="Square root of the noise magnitude, relative to the conductance")
     t0_s: Positive = Field(description="Age of a device when its time starts to count")
     t_read_s: Positive = Field(description="Integration time of one read pulse")
+    white: tuple[NonNegative, ...] | None = Field(
+        None, description="Standard deviation of white noise besides, relative to the conductance; none is without"
+    )
 
     @property
-    def over_conductance(self) -> tuple[float, ...]:
-        return self.q_s
+    def rows(self) -> dict[str, tuple[float, ...]]:
+        """Fields with a value for each conductance of the device's table."""
+        return {"q_s": self.q_s} if self.white is None else {"q_s": self.q_s, "white": self.white}
 
-    def variance(self, t_s: float, t_obs_s: float) -> tuple[float, float]:
-        """Frozen and per-read share (device_models.laws.one_over_f_variance)."""
-        return one_over_f_variance(t_s, self.t0_s, self.t_read_s, t_obs_s)
+    def sigma(self, g_uS: Curve, table_uS: tuple[float, ...], t_s: float, t_obs_s: float) -> tuple[Curve, Curve]:
+        """Frozen and per-read s.d. relative to the conductances g (device_models.laws.one_over_f_variance)."""
+        noise = np.interp(g_uS, table_uS, self.q_s)
+        frozen, per_read = (np.sqrt(v) * noise for v in one_over_f_variance(t_s, self.t0_s, self.t_read_s, t_obs_s))
+        if self.white is None:
+            return frozen, per_read
+        white = WhiteNoiseTable(relative=self.white).sigma(g_uS, table_uS, t_s, t_obs_s)
+        return np.hypot(frozen, white[0]), np.hypot(per_read, white[1])
 
 
 def _noise_kinds() -> Mapping[str, type[StrictModel]]:
@@ -133,7 +145,7 @@ class Tabulated(AbstractDevice):
         None, description="Shift after programming that is no power law, per device; excludes drift"
     )
     read: Annotated[WhiteNoiseTable | OneOverFNoiseTable, KindOf(_noise_kinds)] | None = Field(
-        None, description="Read noise: white or 1/f; none is without"
+        None, description="Read noise: white, 1/f, or both; none is without"
     )
 
     @model_validator(mode="after")
@@ -155,7 +167,7 @@ class Tabulated(AbstractDevice):
         if self.drift is not None:
             curves |= {"drift.nu_mean": (self.drift.nu_mean,), "drift.nu_sigma": (self.drift.nu_sigma,)}
         if self.read is not None:
-            curves["read"] = (self.read.over_conductance,)
+            curves |= {f"read.{name}": (row,) for name, row in self.read.rows.items()}
         for name, rows in curves.items():
             for row in rows:
                 if len(row) != len(self.g_uS):
@@ -198,7 +210,7 @@ class Tabulated(AbstractDevice):
         g = self._measured(g_uS)
         if self.read is None:
             return np.zeros_like(g)
-        return g * np.interp(g, self.g_uS, self.read.over_conductance) * np.sqrt(sum(self.read.variance(t_s, 0.0)))
+        return g * np.hypot(*self.read.sigma(g, self.g_uS, t_s, 0.0))
 
     def _measured(self, g_uS: ArrayLike) -> Curve:
         g = np.asarray(g_uS, float)
@@ -217,10 +229,7 @@ class Tabulated(AbstractDevice):
         if self.relaxation is not None:
             even_g, even_z = np.linspace(0.0, self.g_max_uS, SHIFT_CONDUCTANCES), np.linspace(-1, 1, SHIFT_SCORES)
             shift, path = self.relaxation.shift_uS(even_g, SHIFT_Z * even_z, t_s), self.relaxation.rank_path(t_s)
-        noise, frozen, per_read = zero, 0.0, 0.0
-        if self.read is not None:
-            noise = np.interp(g, self.g_uS, self.read.over_conductance)
-            frozen, per_read = self.read.variance(t_s, t_obs_s)
+        frozen, per_read = (zero, zero) if self.read is None else self.read.sigma(g, self.g_uS, t_s, t_obs_s)
         return DeviceCurves(
             nodes_uS=g,
             program_bias_uS=np.interp(g, self.g_uS, bias),
@@ -228,9 +237,9 @@ class Tabulated(AbstractDevice):
             nu_mean=np.interp(g, self.g_uS, self.drift.nu_mean) if self.drift else zero,
             nu_sigma=np.interp(g, self.g_uS, self.drift.nu_sigma) if self.drift else zero,
             frozen_abs_uS=zero,
-            frozen_rel=np.sqrt(frozen) * noise,
+            frozen_rel=frozen,
             read_abs_uS=zero,
-            read_rel=np.sqrt(per_read) * noise,
+            read_rel=per_read,
             log_time=drift_log_time(t_s, self.drift.t0_s) if self.drift else 0.0,
             noise_at_programmed=False,
             floor_uS=0.0,

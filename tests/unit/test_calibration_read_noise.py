@@ -91,10 +91,15 @@ def test_device_has_the_variance_of_the_measured_band(tmp_path):
     device = fit.to_device()
     band = np.sqrt(fit.variance(1 / fit.duration_s, FS_HZ / 2, 1))
     read = device.read
-    q_s = read.q_s[-1] * device.g_uS[-1]
+    q_s, white = read.q_s[-1] * device.g_uS[-1], read.white[-1] * device.g_uS[-1]
     low, high = 1 / fit.duration_s, FS_HZ / 2
-    assert q_s * np.sqrt(np.log(high / low)) == pytest.approx(band, rel=1e-6)
-    assert np.sqrt(sum(read.variance(0.0, 1.0))) * q_s == pytest.approx(band, rel=0.02)
+    assert np.hypot(q_s * np.sqrt(np.log(high / low)), white) == pytest.approx(band, rel=1e-6)
+    assert device.sigma_read_uS(device.g_uS[-1], 0.0) == pytest.approx(band, rel=0.02)
+    # 1e-5 / f and 2e-7 up to 200 Hz, relative to the conductance
+    assert read.q_s == pytest.approx(np.full(len(read.q_s), np.sqrt(1e-5)), rel=0.15)
+    assert read.white == pytest.approx(np.full(len(read.white), np.sqrt(4e-5)), rel=0.15)
+    at_top = [device.curves(0.0, t_obs_s).read_rel[-1] for t_obs_s in (2 / FS_HZ, 1e9)]
+    assert at_top == pytest.approx([white / 80, band / 80], rel=0.05)  # one read sees the white noise only
     fit.to_yaml(tmp_path / "read.yaml")
     again = ReadNoiseFit.from_yaml(tmp_path / "read.yaml")
     assert again.to_device() == device

@@ -59,8 +59,11 @@ def test_two_regimes_are_told_from_one_energy():
         name: np.concatenate([getattr(t, name) for t in (slow, fast)])
         for name in ("cell", "t_s", "g_uS", "temperature_C")
     }
-    fit = fit_retention(RetentionTable.from_frame(pd.DataFrame(columns)))
+    table = RetentionTable.from_frame(pd.DataFrame(columns))
+    assert any(test.rejected for test in fit_retention(table, model="Arrhenius").goodness)
+    fit = fit_retention(table)
     assert fit.model == "each temperature"
+    assert not any(test.rejected for test in fit.goodness)
     assert any("not one energy" in text for text in fit.warnings)
 
 

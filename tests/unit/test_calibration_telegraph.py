@@ -75,6 +75,10 @@ def test_noise_without_states_has_none():
     assert none.model == "no states"
     assert none.device_parts(np.array([1.0])) == {}
     assert none.value("p_trap") == 0.0
+    assert not any(test.rejected for test in none.goodness)
+    two_traps = telegraph(rng, 1, 8000, sigma=0.5) + telegraph(rng, 1, 8000, amplitude=1.2, sigma=0.0)
+    several = fit_telegraph(trace(two_traps))  # neither one trap nor noise of one correlation time
+    assert any(test.rejected for test in several.goodness)
 
 
 def test_a_population_gives_the_share_of_traps_and_a_device(tmp_path):
@@ -114,12 +118,15 @@ def test_traps_are_taken_off_the_read_noise_of_a_device():
     assert own == pytest.approx(traps, rel=0.1)
     ends = np.array([0, -1])
     at = np.array(device.g_uS)[ends]
-    both = (at * np.array(alone.read.q_s)[ends]) ** 2 * log_band
-    left = (at * np.array(device.read.q_s)[ends]) ** 2 * log_band
+    both, left = (
+        at**2 * (np.array(d.read.q_s)[ends] ** 2 * log_band + np.array(d.read.white)[ends] ** 2)
+        for d in (alone, device)
+    )
     measured = [g[:6].var(axis=1).mean(), g[6:].var(axis=1).mean()]
     assert both == pytest.approx(measured, rel=0.05)
     assert left + own == pytest.approx(measured, rel=0.05)  # 2.0 instead of 1.1 uS^2 if traps counted twice
     assert left == pytest.approx([0.25, 0.25], abs=0.06)
+    assert (at * np.array(device.read.white)[ends]) ** 2 == pytest.approx([0.25, 0.25], abs=0.06)  # it stays white
     assert device.source == "fitted"
     assert any("% at the top, is taken off the read noise" in text for text in fit["read noise"].warnings)
 
