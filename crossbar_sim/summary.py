@@ -35,6 +35,8 @@ class ChipSummary:
     wire_losses: list[Folded]
     broken_lines: tuple[int, int, int, int] | None
     """Broken word lines, all word lines, broken bit lines, all bit lines of tiles that may have broken ones."""
+    regenerated: bool
+    """Whether states are computed for each read, in memory that layers share, and released after it."""
     state_bytes: int
     compensation_bytes: int
     n_inputs: int
@@ -56,6 +58,7 @@ class ChipSummary:
             lines.append(f"broken lines: {_share(word, words)} word lines, {_share(bit, bits)} bit lines")
         lines.append(
             f"memory above the digital model: {self.state_bytes / 2**20:.1f} MiB of state"
+            f"{', regenerated layer by layer,' if self.regenerated else ''}"
             f" + {self.compensation_bytes / 2**20:.1f} MiB of reference reads"
         )
         if self.n_inputs:
@@ -75,6 +78,8 @@ def summarise(plan: ModelPlan, matrices: Mapping[str, ProgrammedMatrix], seed: i
     for programmed in matrices.values():
         spec = programmed.matrix.spec
         chips.setdefault((spec.key_but_bound(), programmed.compensation), []).append(spec)
+    memories = (programmed.memory for programmed in matrices.values())
+    shared = {id(memory): memory for memory in memories if memory is not None}
     references = [programmed.reference for programmed in matrices.values() if programmed.reference is not None]
     return ChipSummary(
         plan=plan,
@@ -83,7 +88,8 @@ def summarise(plan: ModelPlan, matrices: Mapping[str, ProgrammedMatrix], seed: i
         effects=[(specs[0].name, _effects(specs, compensation)) for (_, compensation), specs in chips.items()],
         wire_losses=[loss for part in parts for loss in part.wire_losses],
         broken_lines=_broken_lines(parts),
-        state_bytes=sum(part.n_bytes for part in parts),
+        regenerated=bool(shared),
+        state_bytes=sum(part.n_bytes for part in parts) + sum(memory.n_bytes for memory in shared.values()),
         compensation_bytes=sum(reference.n_bytes for reference in references),
         n_inputs=sum(part.n_inputs for part in parts),
         n_clipped=sum(part.n_clipped for part in parts),
