@@ -49,10 +49,10 @@ def is_plain_pair(table: DeviceTable, plane: PlaneTable, effects: Effects) -> bo
 class PairTable(NamedTuple):
     """What the kernels take of a device and its plane, in few arrays."""
 
-    curves: NDArray[np.float32]
-    """(8, nodes, 2): each curve of a DeviceTable at a node, and what it gains up to the next."""
+    writing: NDArray[np.float32]
+    noise: NDArray[np.float32]
     varies: NDArray[np.bool_]
-    """(8,) curves that are in use and not constant."""
+    """(8,) curves of `writing`, then of `noise`, that are in use and not constant."""
     has: NDArray[np.bool_]
     """Programming errors, drift, frozen noise, noise per read."""
     scales: NDArray[np.float64]
@@ -65,14 +65,14 @@ class PairTable(NamedTuple):
 
 def pair_table(table: DeviceTable, plane: PlaneTable, keys: DeviceKeys) -> PairTable:
     """The tables of a plane of which `is_plain_pair` holds."""
-    rows = [part.reshape(-1, 2, 4).transpose(2, 0, 1) for part in (table.writing, table.noise)]
-    curves = np.ascontiguousarray(np.concatenate(rows))
+    gains = np.concatenate([table.writing[:, 4:].any(axis=0), table.noise[:, 4:].any(axis=0)])
     has = np.array([table.has_program, table.has_drift, table.has_frozen, table.has_read])
     lowest = 0.0 if table.floor_at_zero else -np.inf
     drawn = keys.program.reshape(-1, 2, 2)
     return PairTable(
-        curves,
-        np.repeat(has, 2) & curves[:, :, 1].any(axis=1),
+        table.writing,
+        table.noise,
+        np.repeat(has, 2) & gains,
         has,
         np.array([table.nodes_per_uS, table.log2_time, table.g_min_uS, table.span_uS, lowest]),
         np.stack([plane.slope, plane.offset, plane.weight], axis=1)[::2].copy(),
@@ -81,7 +81,7 @@ def pair_table(table: DeviceTable, plane: PlaneTable, keys: DeviceKeys) -> PairT
 
 
 @njit(parallel=True, cache=True)
-def age_pairs(weights, w_max, curves, varies, has, scales, ramps, keys, row, first_col, effective, variance):
+def age_pairs(weights, w_max, writing, noise, varies, has, scales, ramps, keys, row, first_col, effective, variance):
     """Relative effective weights of one plane of some columns of a row of tiles, or the devices behind them.
 
     Equation   effective = sum weight_d g_d / span, variance = sum weight_d^2 var_d / span^2, span = g_max - g_min;
@@ -96,20 +96,21 @@ def age_pairs(weights, w_max, curves, varies, has, scales, ramps, keys, row, fir
     for block in prange((n_out + _COLUMNS - 1) // _COLUMNS):
         columns = block * _COLUMNS, min((block + 1) * _COLUMNS, n_out)
         _age_columns(
-            weights, w_max, curves, varies, has, scales, ramps, keys, row, first_col, columns, effective, variance
-        )
+            weights, w_max, writing, noise, varies, has, scales, ramps, keys, row, first_col, columns, effective,
+            variance,
+        )  # fmt: skip
 
 
 @njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
 def _age_columns(
-    weights, w_max, curves, varies, has, scales, ramps, keys, row, first_col, columns, effective, variance
-):
+    weights, w_max, writing, noise, varies, has, scales, ramps, keys, row, first_col, columns, effective, variance
+):  # fmt: skip
     dtype = weights.dtype.type
     zero = dtype(0)
     has_program, has_drift, has_frozen, has_read = has[0], has[1], has[2], has[3]
     log2_time, g_min, span, lowest = f32(scales[1]), dtype(scales[2]), dtype(scales[3]), dtype(scales[4])
     apart = effective.shape[0] > 1
-    n_nodes, width = curves.shape[1], effective.shape[2]
+    n_nodes, width = writing.shape[0], effective.shape[2]
     chunk = min(CHUNK, width)
     # rows of `side`: the device in use, the one at rest
     u, total, power = np.empty(chunk, dtype), np.empty(chunk, dtype), np.empty(chunk, dtype)
@@ -118,8 +119,9 @@ def _age_columns(
     found = np.empty((8, 2, chunk), np.float32)
     node, share = np.empty(chunk, np.uint32), np.empty(chunk, np.float32)
     locate(target[1], scales[0], n_nodes, node, share)
-    for k in range(8):
-        found[k] = curves[k, node[0], 0] + share[0] * curves[k, node[0], 1]
+    for k in range(4):
+        found[k] = writing[node[0], k] + share[0] * writing[node[0], k + 4]
+        found[k + 4] = noise[node[0], k] + share[0] * noise[node[0], k + 4]
     for start in range(0, width, chunk):
         n = min(chunk, width - start)
         stop = start + n
@@ -145,10 +147,13 @@ def _age_columns(
                             z[a, j] = i32(one ^ changed).view(f32)
                             z[b, j] = i32(other ^ changed).view(f32)
                 locate(in_use, scales[0], n_nodes, node_part, share_part)
-                for k in range(8):
+                for k in range(4):
                     if varies[k]:
                         for j in range(n):
-                            found[k, 0, j] = curves[k, node[j], 0] + share[j] * curves[k, node[j], 1]
+                            found[k, 0, j] = writing[node[j], k] + share[j] * writing[node[j], k + 4]
+                    if varies[k + 4]:
+                        for j in range(n):
+                            found[k + 4, 0, j] = noise[node[j], k] + share[j] * noise[node[j], k + 4]
                 for side in range(2):
                     if has_program:
                         for j in range(n):
@@ -167,8 +172,8 @@ def _age_columns(
                             spread[side, j] = read * read
                     if has_frozen:
                         for j in range(n):
-                            noise = found[_FROZEN, side, j] + found[_FROZEN_REL, side, j] * g[side, j]
-                            noisy = g[side, j] + noise * z[4 + side, j]
+                            error = found[_FROZEN, side, j] + found[_FROZEN_REL, side, j] * g[side, j]
+                            noisy = g[side, j] + error * z[4 + side, j]
                             g[side, j] = lowest if noisy < lowest else noisy
                 if apart:
                     for side in range(2):
