@@ -15,6 +15,7 @@ from crossbar_sim.converters.laws import (
     quantise_asymmetric,
     quantise_midrise,
     quantise_symmetric,
+    quantise_tabulated,
     successive_approximation,
 )
 from crossbar_sim.converters.output_stage import compress, sense_node, slope_factor
@@ -74,6 +75,20 @@ def circuit(figure: Figure) -> None:
         name = f"sigma_cap = {sigma:g}" if sigma else "40 dB of gain"
         error.plot(ideal[1:], (sar_thresholds(8, sigma, z[2:], gain)[0] - ideal)[1:] * 128, lw=0.8, label=name)
     label(error, "threshold / bound", "[LSB]", legend=True)
+
+
+@picture("converter_tabulated")
+def tabulated(figure: Figure) -> None:
+    steps, places = panels(figure, "two tables, 4 bit", "transitions, 8 bit [LSB]")
+    draw = np.random.default_rng(0)
+    for k in range(2):
+        inl = np.cumsum(draw.normal(0, 0.15, 14))
+        steps.plot(V, quantise_tabulated(V, 1.0, 4, inl - inl.mean()), label=f"converter {k + 1}")
+        code = np.arange(-126, 128)
+        walk = np.cumsum(draw.normal(0, 0.1, 254))
+        places.plot(code, walk - np.polyval(np.polyfit(code, walk, 1), code), lw=0.8)
+    label(steps, "column output / bound", "digital / bound", legend=True)
+    label(places, "code", "inl_lsb")
 
 
 @picture("converter_static_errors")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from calibration.converters import ConverterFit, adc_spread, fit_converter
+from calibration.measured_adc import measured_adc
 from calibration.tables import ConverterHistogram, ConverterTable
 from calibration.transitions import from_ramp
 from crossbar_sim.converters.adc import convert
@@ -165,3 +166,33 @@ def test_refusals():
         fit_converter(ConverterHistogram(code=np.arange(9), count=np.full(9, 5)), low=0.0)
     with pytest.raises(UsageError, match="count: is 0 for all codes"):
         fit_converter(ConverterHistogram(code=np.arange(9), count=np.zeros(9, int)))
+
+
+def test_the_chips_adc_takes_over_every_error_of_a_measured_converter():
+    """Conversions of a made-up converter, measured by a fine ramp, and of the ADC made of it."""
+    errors = {"gain_sd": 0.02, "offset_sd_lsb": 1.5, "inl_cubic": 0.02, "dnl_lsb": 0.15}
+    measured = [ramp(seed, n=400_000, **errors)[0] for seed in (1, 2)]
+    spec = measured_adc(measured, lsb=LSB, bits=7, bound=BOUND)
+    x = np.random.default_rng(0).uniform(-9, 9, 4000)
+    for table, seed in enumerate((1, 2)):
+        v = np.ascontiguousarray(np.repeat(x[:, None], 2, axis=1))
+        convert(adc_state(spec, 0, "layer", 0, 2, np.float64), v)
+        expected, _ = codes(x, seed, **errors)
+        # transitions are known to the distance of two inputs of the ramp, a thousandth of a step
+        assert (np.rint(v[:, table] / LSB) == expected).mean() > 0.997
+        assert (np.rint(x / LSB) == expected).mean() < 0.7
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ramps": []}, "ramps: give at least one"),
+        ({"lsb": 0.0}, "lsb = 0.0: must be a finite number above 0"),
+        ({"bits": 8}, "ramps[0]: reaches codes -62 to 63: must reach -126 to 127 for 8 bits"),
+    ],
+)
+def test_a_chips_adc_needs_the_whole_range(change, message):
+    given = {"ramps": [ramp()[0]], "lsb": LSB, "bits": 7, "bound": BOUND, **change}
+    with pytest.raises(UsageError) as error:
+        measured_adc(given.pop("ramps"), **given)
+    assert str(error.value) == message
