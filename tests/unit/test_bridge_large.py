@@ -111,6 +111,10 @@ def test_memory_is_that_of_the_largest_layer():
     assert states == {"0": 6 * 1200, "2": 6 * 2400, "4": 6 * 240}  # float32 weights and bfloat16 variances
     memories = {id(programmed.memory): programmed.memory for programmed in regenerated.chip.matrices.values()}
     assert [memory.n_bytes for memory in memories.values()] == [max(states.values())]
+    summary = regenerated.chip.summary()
+    assert summary.state_bytes == sum(held.values()) + max(states.values())
+    assert "MiB of state, regenerated layer by layer, +" in str(summary)
+    assert not kept.chip.summary().regenerated
 
 
 def test_a_state_outside_of_a_read_is_refused():
