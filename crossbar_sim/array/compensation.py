@@ -78,11 +78,12 @@ def fit(kind: str, reference: torch.Tensor, now: torch.Tensor, step: float = 1.0
     """
     sums = np.empty((2, now.shape[1]))
     sum_products(reference.numpy(), step, now.numpy(), sums)
-    products, squares = torch.from_numpy(sums)
     none = torch.zeros((), dtype=torch.float64)
     if kind == "column":
+        products, squares = torch.from_numpy(sums)
         return _ratio(products, squares, none + 1), none
-    whole = _ratio(products.sum(), squares.sum(), none + 1)
+    products, squares = sums.sum(axis=1)
+    whole = torch.tensor(products / squares if squares > 0 else 1.0, dtype=torch.float64)
     if kind == "global":
         return whole, none
     reference, now = reference.to(now.dtype).mul(step).double(), now.double()

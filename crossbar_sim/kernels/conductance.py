@@ -39,12 +39,13 @@ class DeviceTable(NamedTuple):
     """DeviceCurves in the form that kernels take, and what of them is in use.
 
     Row i of `writing` and of `noise` holds four curves at node i, then what each gains up to node i + 1: bias, sigma,
-    nu and its sigma; frozen noise absolute and relative, per-read noise absolute and relative. `shift` and
-    `shift_path` are those of DeviceCurves, or empty.
+    nu and its sigma; frozen noise absolute and relative, per-read noise absolute and relative. `varies` says which of
+    the eight are not constant. `shift` and `shift_path` are those of DeviceCurves, or empty.
     """
 
     writing: NDArray[np.float32]
     noise: NDArray[np.float32]
+    varies: NDArray[np.bool_]
     shift: NDArray[np.float32]
     shift_path: NDArray[np.float32]
     nodes_per_uS: float
@@ -96,9 +97,11 @@ def device_table(curves: DeviceCurves, g_min_uS: float, g_max_uS: float, vary_pe
     used = [bool(np.any(curve)) for curve in curves[1:9]]
     none = np.empty((0, 0), np.float32)
     path = np.empty(0) if curves.shift_path is None else curves.shift_path
+    writing, noise = _rows(curves[1:5]), _rows(curves[5:9])
     return DeviceTable(
-        writing=_rows(curves[1:5]),
-        noise=_rows(curves[5:9]),
+        writing=writing,
+        noise=noise,
+        varies=np.concatenate([part[:, 4:].any(axis=0) for part in (writing, noise)]),
         shift=none if curves.shift_uS is None else np.ascontiguousarray(curves.shift_uS, np.float32),
         shift_path=path.astype(np.float32),
         nodes_per_uS=(len(curves.nodes_uS) - 1) / float(curves.nodes_uS[-1]),

@@ -65,14 +65,13 @@ class PairTable(NamedTuple):
 
 def pair_table(table: DeviceTable, plane: PlaneTable, keys: DeviceKeys) -> PairTable:
     """The tables of a plane of which `is_plain_pair` holds."""
-    gains = np.concatenate([table.writing[:, 4:].any(axis=0), table.noise[:, 4:].any(axis=0)])
     has = np.array([table.has_program, table.has_drift, table.has_frozen, table.has_read])
     lowest = 0.0 if table.floor_at_zero else -np.inf
     drawn = keys.program.reshape(-1, 2, 2)
     return PairTable(
         table.writing,
         table.noise,
-        np.repeat(has, 2) & gains,
+        np.repeat(has, 2) & table.varies,
         has,
         np.array([table.nodes_per_uS, table.log2_time, table.g_min_uS, table.span_uS, lowest]),
         np.stack([plane.slope, plane.offset, plane.weight], axis=1)[::2].copy(),
@@ -101,7 +100,7 @@ def age_pairs(weights, w_max, writing, noise, varies, has, scales, ramps, keys, 
         )  # fmt: skip
 
 
-@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[call-overload]
 def _age_columns(
     weights, w_max, writing, noise, varies, has, scales, ramps, keys, row, first_col, columns, effective, variance
 ):  # fmt: skip
