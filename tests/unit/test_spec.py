@@ -305,6 +305,14 @@ def test_a_missing_file_is_a_store_error(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_that_cannot_be_written_is_a_store_error(tmp_path):
+    path = tmp_path / "no such folder" / "chip.yaml"
+    with pytest.raises(StoreError) as error:
+        ChipSpec.preset("ideal").to_yaml(path)
+    assert str(error.value).startswith(f"{path}: cannot be written: ")
+    assert "\n" not in str(error.value)
+
+
 def test_a_file_cannot_run_code(tmp_path):
     path = tmp_path / "chip.yaml"
     path.write_text(
