@@ -67,6 +67,13 @@ def test_two_regimes_are_told_from_one_energy():
     assert any("not one energy" in text for text in fit.warnings)
 
 
+def test_a_search_that_gives_up_says_so(monkeypatch):
+    table = _bakes(0.2, (100.0, 200.0), 200, 6)
+    assert not any("still rises" in text for text in fit_retention(table, model="Arrhenius").warnings)
+    monkeypatch.setattr("calibration.quantile_search.MOST_ROUNDS", 1)
+    assert any("still rises" in text for text in fit_retention(table, model="Arrhenius").warnings)
+
+
 def test_the_device_has_the_shift_of_its_temperature():
     fit = fit_retention(_bakes(0.2, (100.0, 200.0), 300, 4), model="Arrhenius", device_temperature_C=200.0)
     device = fit.to_device()
