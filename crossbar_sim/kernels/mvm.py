@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit, prange, types
+from numba.extending import overload
 
 from crossbar_sim.converters.adc import convert_columns
 from crossbar_sim.converters.draws import fill_uniforms
+from crossbar_sim.converters.elementwise import ELEMENTWISE
 from crossbar_sim.converters.output_stage import shape_columns
 from crossbar_sim.converters.static_errors import distort_columns
 from crossbar_sim.kernels.bits import from_stored, largest_magnitude, to_stored
@@ -23,6 +25,9 @@ GROUP/2 q + l, and column GROUP q + GROUP/2 + l its second."""
 
 _BEHIND_STAGE, _DITHER = u32(1 << 31), u32(1 << 30)
 """Added to the number of a vector in the counters of its further random numbers."""
+
+_RUN = 4 * GROUP
+"""Columns that are converted together where many vectors are read; their numbers stay in a core's first-level cache."""
 
 _LANES = 16
 """Columns that a thread takes at a time from each half of a group when few vectors are read."""
@@ -138,74 +143,131 @@ def _read_vector(
     sums, variances, per_level, noise_variance, draws, adc, errors, stage, full_scale, gain, bias, key, t, first_col,
     first, y,
 ):  # fmt: skip
-    half = GROUP // 2
-    v, spread = np.empty(GROUP, sums.dtype), np.zeros(GROUP, sums.dtype)
-    z, z_behind, dither = np.empty(GROUP, np.float32), np.empty(GROUP, np.float32), np.empty(GROUP, np.float32)
+    size = min(_RUN, (sums.shape[0] + GROUP - 1) // GROUP * GROUP)
+    z, z_behind, dither = _room(draws, size)
     over = i32(0)
-    for start in range(0, sums.shape[0], GROUP):
-        stop = min(start + GROUP, sums.shape[0])
-        n = stop - start
-        # slices, because an index that is a sum is checked for its sign, which stops vectorisation
-        part = sums[start:stop]
-        for j in range(n):
-            v[j] = part[j]
-        lane = u32((first_col + start) // 2)
-        _draw(draws, key, lane, t, z[:half], z[half:], z_behind[:half], z_behind[half:], dither[:half], dither[half:])
-        if variances.shape[0] > 0:
-            stored = variances[t, start:stop]
-            for j in range(n):
-                spread[j] = from_stored(variances, stored[j])
+    for start in range(0, sums.shape[0], _RUN):
+        stop = min(start + _RUN, sums.shape[0])
         at, end = first_col + start, first_col + stop
-        over = i32(
-            over
-            + _convert(
-                v[:n], spread[:n], z, z_behind, dither, per_level, noise_variance, draws, adc, errors,
-                stage, at, full_scale, gain[start:stop], bias[at:end], first, y[at:end],
-            )
+        _draw(draws, key, at // 2, t, GROUP // 2, (stop - start + GROUP - 1) // GROUP, z, z_behind, dither)
+        out = y[at:end]
+        if first:
+            out[:] = bias[at:end]
+        over += _convert(
+            sums[start:stop], _row(variances, t, start, stop), z, z_behind, dither, per_level,
+            noise_variance, draws, adc, errors, stage, at, full_scale, gain[start:stop], out,
         )  # fmt: skip
     return over
 
 
 @njit
-def _draw(draws, key, lane, t, z0, z1, z_behind0, z_behind1, dither0, dither1):
-    """Random numbers of the lanes from `lane` on and of their partners, for vector t."""
-    if draws.noise:
-        fill_normals(key[0], key[1], lane, u32(t), z0, z1)
-    if draws.behind_stage:
-        fill_normals(key[0], key[1], lane, u32(u32(t) | _BEHIND_STAGE), z_behind0, z_behind1)
-    if draws.dither:
-        fill_uniforms(key[0], key[1], lane, u32(u32(t) | _DITHER), dither0, dither1)
+def _row(variances, t, start, stop):
+    """Variances of a run of columns of vector t; none where there are none."""
+    return variances[t, start:stop] if variances.shape[0] > 0 else variances.ravel()
 
 
 @njit
+def _room(draws, size):
+    """Places for the random numbers of `size` columns."""
+    return (
+        np.empty(size if draws.noise else 0, np.float32),
+        np.empty(size if draws.behind_stage else 0, np.float32),
+        np.empty(size if draws.dither else 0, np.float32),
+    )
+
+
+@njit
+def _draw(draws, key, lane, t, half, n_groups, z, z_behind, dither):
+    """Random numbers of vector t for groups of 2 half columns; lanes from `lane` on have the first half of a group."""
+    for group in range(n_groups):
+        own = u32(lane + group * half)
+        first, middle, last = 2 * group * half, (2 * group + 1) * half, (2 * group + 2) * half
+        if draws.noise:
+            fill_normals(key[0], key[1], own, u32(t), z[first:middle], z[middle:last])
+        if draws.behind_stage:
+            counter = u32(u32(t) | _BEHIND_STAGE)
+            fill_normals(key[0], key[1], own, counter, z_behind[first:middle], z_behind[middle:last])
+        if draws.dither:
+            fill_uniforms(key[0], key[1], own, u32(u32(t) | _DITHER), dither[first:middle], dither[middle:last])
+
+
 def _convert(
-    v, variances, z, z_behind, dither, per_level, noise_variance, draws, adc, errors, stage, first_col, full_scale,
-    gain, bias, first, y,
+    sums, variances, z, z_behind, dither, per_level, noise_variance, draws, adc, errors, stage, first_col, full_scale,
+    gain, y,
 ):  # fmt: skip
-    """The equation of `read_columns` for a run of columns whose sums are `v`, which is overwritten."""
-    dtype = v.dtype.type
-    n = v.shape[0]
+    """Add what the equation of `read_columns` makes of a run of sums to y; variances as stored, or empty."""
+    raise TypeError("_convert works only inside compiled kernels")
+
+
+@overload(_convert)
+def _convert_by_kind(
+    sums, variances, z, z_behind, dither, per_level, noise_variance, draws, adc, errors, stage, first_col, full_scale,
+    gain, y,
+):  # fmt: skip
+    plain = isinstance(errors, types.NoneType) and isinstance(stage, types.NoneType)
+    law = ELEMENTWISE.get(adc.instance_class) if plain else None
+    if law is None:
+        return _convert_in_stages
+
+    def convert_at_once(
+        sums, variances, z, z_behind, dither, per_level, noise_variance, draws, adc, errors, stage, first_col,
+        full_scale, gain, y,
+    ):  # fmt: skip
+        dtype = sums.dtype.type
+        n = sums.shape[0]
+        level, noise = dtype(per_level), dtype(noise_variance)
+        over = i32(0)
+        if draws.noise and variances.shape[0] > 0:
+            for j in range(n):
+                power = from_stored(variances, variances[j]) * (level * level) + noise
+                value, beyond = law(adc, sums[j] * level + np.sqrt(max(power, dtype(0))) * z[j])
+                y[j] += value * full_scale * gain[j]
+                over = i32(over + beyond)  # stays 32 bit: vectorised
+        elif draws.noise:
+            sigma = np.sqrt(noise)
+            for j in range(n):
+                value, beyond = law(adc, sums[j] * level + sigma * z[j])
+                y[j] += value * full_scale * gain[j]
+                over = i32(over + beyond)
+        else:
+            for j in range(n):
+                value, beyond = law(adc, sums[j] * level)
+                y[j] += value * full_scale * gain[j]
+                over = i32(over + beyond)
+        return over
+
+    return convert_at_once
+
+
+def _convert_in_stages(
+    sums, variances, z, z_behind, dither, per_level, noise_variance, draws, adc, errors, stage, first_col, full_scale,
+    gain, y,
+):  # fmt: skip
+    dtype = sums.dtype.type
+    n = sums.shape[0]
     level = dtype(per_level)
     noise = dtype(noise_variance)
     here = dtype(0) if draws.behind_stage else noise
+    v = np.empty(n, sums.dtype)
     for j in range(n):
-        v[j] *= level
-    if draws.noise:
+        v[j] = sums[j] * level
+    if draws.noise and variances.shape[0] > 0:
         for j in range(n):
-            v[j] += np.sqrt(max(variances[j] * (level * level) + here, dtype(0))) * z[j]
+            power = from_stored(variances, variances[j]) * (level * level) + here
+            v[j] += np.sqrt(max(power, dtype(0))) * z[j]
+    elif draws.noise:
+        sigma = np.sqrt(here)
+        for j in range(n):
+            v[j] += sigma * z[j]
     shape_columns(stage, v, dtype(0), first_col)
     if draws.behind_stage:
         sigma = np.sqrt(noise)
         for j in range(n):
             v[j] += sigma * z_behind[j]
     distort_columns(errors, v, first_col)
-    over = convert_columns(adc, v, dither[:n], first_col)
-    if first:
-        for j in range(n):
-            y[j] = bias[j] + v[j] * full_scale * gain[j]
-    else:
-        for j in range(n):
-            y[j] += v[j] * full_scale * gain[j]
+    over = convert_columns(adc, v, dither[: n if draws.dither else 0], first_col)
+    for j in range(n):
+        y[j] += v[j] * full_scale * gain[j]
     return over
 
 
@@ -247,32 +309,30 @@ def read_few(codes, parts, effective, variance, per_level, noise_variance, draws
         lane = chunk * _LANES
         n = min(_LANES, n_lanes - lane)
         col = lane // half * GROUP + lane % half
-        z, z_behind = np.empty((2, _LANES), np.float32), np.empty((2, _LANES), np.float32)
-        dither = np.empty((2, _LANES), np.float32)
-        v, spread = np.empty(_LANES, codes.dtype), np.zeros(_LANES, codes.dtype)
+        z, z_behind, dither = _room(draws, 2 * _LANES)
+        v, spread = np.empty(_LANES, codes.dtype), np.empty(_LANES if has_variance else 0, codes.dtype)
         for t in range(n_vectors):
             first = 0
             for k in range(parts.shape[0]):
                 tile, start, stop = parts[k]
                 rows = stop - start
                 drive = codes[t, start:stop]
-                _draw(
-                    draws, keys[k], u32(lane), t, z[0, :n], z[1, :n], z_behind[0, :n], z_behind[1, :n], dither[0, :n],
-                    dither[1, :n],
-                )  # fmt: skip
+                _draw(draws, keys[k], lane, t, _LANES, 1, z, z_behind, dither)
                 for side in range(2):
                     first_col = col + side * half
-                    last_col = min(first_col + n, n_cols)
+                    last_col = max(first_col, min(first_col + n, n_cols))
                     for c in range(first_col, last_col):
                         at = first + c * rows
                         v[c - first_col] = _dot(effective[at : at + rows], drive)
                         if has_variance:
                             spread[c - first_col] = _dot_squares(variance[at : at + rows], drive)
-                    width = max(last_col - first_col, 0)
+                    width, own = last_col - first_col, side * _LANES
+                    out = y[t, first_col:last_col]
+                    if k == 0:
+                        out[:] = bias[first_col:last_col]
                     saturated += _convert(
-                        v[:width], spread[:width], z[side], z_behind[side], dither[side], per_level, noise_variance,
-                        draws, adc, None, None, first_col, full_scale[tile, t],
-                        gain[k, first_col:last_col], bias[first_col:last_col], k == 0, y[t, first_col:last_col],
+                        v[:width], spread[:width], z[own:], z_behind[own:], dither[own:], per_level, noise_variance,
+                        draws, adc, None, None, first_col, full_scale[tile, t], gain[k, first_col:last_col], out,
                     )  # fmt: skip
                 first += n_cols * rows
     return saturated

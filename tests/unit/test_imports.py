@@ -18,7 +18,7 @@ ROOMS = [
     ["crossbar_sim.bridge"],
     ["crossbar_sim.study"],
     ["calibration"],
-    ["crossbar_sim.view", "crossbar_sim.cli_calibrate", "crossbar_sim.cli"],
+    ["crossbar_sim.view", "crossbar_sim.cli_values", "crossbar_sim.cli_calibrate", "crossbar_sim.cli"],
 ]
 ORDER = {name: number for number, names in enumerate(ROOMS) for name in names}
 OWN = ("device_models", "crossbar_sim", "calibration")
