@@ -193,7 +193,7 @@ def test_a_fit_comes_back_from_yaml_bit_for_bit(fit, tmp_path):
         (("module:", "modul:"), "is not a fit"),
         (("draws:", "drawn:"), "is damaged"),
         (("fit: ProgrammingFit", "fit: Path"), "unknown class calibration.programming.Path"),
-        (("quantity:", "quantity: ["), "cannot be read as a fit"),
+        (("quantity:", "quantity: ["), "is not valid YAML"),
     ],
 )
 def test_a_file_that_is_no_fit_is_refused(fit, tmp_path, change, message):
