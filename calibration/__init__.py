@@ -62,7 +62,7 @@ _LAZY = {
     "fit_telegraph": "calibration.telegraph",
     "fit_threshold": "calibration.threshold",
     "fit_write_verify": "calibration.write_verify",
-    "measured_adc": "calibration.measured_adc",
+    "measured_adc": "calibration.adc_table",
 }
 
 __all__ = sorted(_LAZY)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from calibration.adc_table import measured_adc
 from calibration.converters import ConverterFit, adc_spread, fit_converter
-from calibration.measured_adc import measured_adc
 from calibration.tables import ConverterHistogram, ConverterTable
 from calibration.transitions import from_ramp
 from crossbar_sim.converters.adc import convert
