@@ -30,14 +30,17 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 bench: $(INSTALLED)
-	$(BIN)/python tests/benchmarks/llm.py
+	# every script prints a table and puts it into docs/performance.md; waiting threads do not spin
+	for topic in forward state effects; do OMP_WAIT_POLICY=passive $(BIN)/python tests/benchmarks/$$topic.py || exit 1; done
 	$(BIN)/python tests/benchmarks/torch_backend.py
 	# models of 1.2 and 3.7 billion weights with random values: ten minutes and 11 GB
 	$(BIN)/python tests/benchmarks/large.py
 	# BLAS threads only wait for each other on matrices as small as those of a fit
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -P tests/benchmarks/calibration.py
-	# needs the peer it compares with, whose drawing library is compiled: apt install libcairo2-dev
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[peers]" && $(BIN)/python tests/benchmarks/circuit.py
+	# other simulators; the drawing library of one is compiled: apt install libcairo2-dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	$(BIN)/python tests/benchmarks/circuit.py
+	OMP_WAIT_POLICY=passive $(BIN)/python tests/benchmarks/peers.py
 
 coverage: $(INSTALLED)
 	# every fitter on 200 simulated tables: coverage of intervals, bias, rejection of wrong and right laws; a quarter of an hour

@@ -1,6 +1,6 @@
 """Speed of the wire solvers: ratios to badcrossbar 1.1.0 in one process, and time per weight of the closed form.
 
-    pip install badcrossbar==1.1.0 && python tests/benchmarks/circuit.py
+    make bench, or python tests/benchmarks/circuit.py        needs the extra `bench`
 
 A ratio is the median over runs that alternate between the two, so that a machine that slows down slows both.
 """
@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import logging
 import statistics
-import time
-from collections.abc import Callable
 
 import badcrossbar
 import numpy as np
+from paired import seconds
 
 from crossbar_sim.circuit.effective import effective_conductance, fold_tiles
 from crossbar_sim.circuit.nodal import solve_array
@@ -21,12 +20,6 @@ from crossbar_sim.spec.wires import WiresSpec
 
 R_OHM = 0.35
 WIRES = WiresSpec(r_wl_ohm=R_OHM, r_bl_ohm=R_OHM)
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def against_badcrossbar(n: int, n_vectors: int, runs: int) -> None:
