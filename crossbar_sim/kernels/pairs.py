@@ -41,7 +41,13 @@ def is_plain_pair(table: DeviceTable, plane: PlaneTable, effects: Effects) -> bo
         for part, sign in ((plane.slope, -1), (plane.offset, 1), (plane.weight, -1))
     )
     one_sided = bool((plane.slope[plus] > 0).all() and (plane.offset <= 0).all() and (plane.radix == 1).all())
-    acted_on = effects.written_by or effects.has_temperature or effects.has_telegraph or effects.has_faults
+    acted_on = (
+        effects.written_by
+        or effects.has_temperature
+        or effects.has_telegraph
+        or effects.has_faults
+        or effects.retargets
+    )
     simple = not (table.noise_at_programmed or table.dead_uS > 0 or table.has_limits or len(table.shift))
     return paired and one_sided and simple and not acted_on
 
