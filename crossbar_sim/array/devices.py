@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from crossbar_sim.array.features import AbstractFeatures
+from crossbar_sim.array.stored import stored
 from crossbar_sim.circuit.effective import Folded, fold_tiles
 from crossbar_sim.kernels.conductance import (
     DeviceKeys,
@@ -19,11 +20,14 @@ from crossbar_sim.kernels.conductance import (
 )
 from crossbar_sim.kernels.effects import Effects
 from crossbar_sim.kernels.pairs import age_pairs, is_plain_pair, pair_table
+from crossbar_sim.kernels.scratch import Scratch
+from crossbar_sim.kernels.sums import sum_devices
 from crossbar_sim.mapping.plan import Span
 from crossbar_sim.spec import WiresSpec
 
-_TILES_AT_ONCE = 8  # bounds the memory for single devices; threads take whole tiles
+_TILES_AT_ONCE = 4  # bounds the memory for single devices; threads take whole tiles
 _COLUMNS_AT_ONCE = 64  # where there are no wires
+_SCRATCH = Scratch()
 
 Floats = NDArray[np.floating]
 
@@ -52,11 +56,13 @@ class PlaneDevices(NamedTuple):
         pairs = pair_table(self.table, self.plane, self.keys)
         age_pairs(self.weights, self.w_max, *pairs, self.rows[0], 0, effective[None], variance[None])
 
-    def tile(self, span: Span) -> tuple[Floats, Floats]:
-        """Conductances and per-read variances (devices, columns, rows) of some columns."""
+    def shape(self, span: Span) -> tuple[int, int, int]:
+        """Of the devices of some columns: (devices, columns, rows)."""
+        return len(self.plane.slope), span[1] - span[0], self.rows[1] - self.rows[0]
+
+    def age_tile(self, span: Span, g: Floats, variance: Floats) -> None:
+        """Conductances and, where devices have read noise, per-read variances of some columns; both `shape`, out."""
         columns = slice(*span)
-        shape = (len(self.plane.slope), span[1] - span[0], self.rows[1] - self.rows[0])
-        g, variance = np.empty(shape, self.weights.dtype), np.zeros(shape, self.weights.dtype)
         weights, w_max = self.weights[columns], self.w_max[columns]
         if self.are_plain_pairs:
             pairs = pair_table(self.table, self.plane, self.keys)
@@ -65,7 +71,12 @@ class PlaneDevices(NamedTuple):
             age_conductances(
                 weights, w_max, self.table, self.effects, self.plane, self.keys, self.rows[0], span[0], g, variance
             )
-        return g, variance
+
+    def conductances(self, span: Span) -> Floats:
+        """Conductances (devices, columns, rows) of some columns."""
+        g = np.empty(self.shape(span), self.weights.dtype)
+        self.age_tile(span, g, np.empty_like(g))
+        return g
 
     def polarity_normals(self, shape: tuple[int, ...], span: Span) -> Floats:
         """The normals of the devices of a tile by which their polarity differs, (devices, columns, rows)."""
@@ -94,22 +105,27 @@ def age_by_device(
         cols = tuple((c, min(c + _COLUMNS_AT_ONCE, last)) for c in range(first, last, _COLUMNS_AT_ONCE))
     for start in range(0, len(cols), _TILES_AT_ONCE):
         spans = cols[start : start + _TILES_AT_ONCE]
-        tiles = [_features(devices, span, features) for span in spans]
+        tiles = [_features(devices, span, place, features) for place, span in enumerate(spans)]
         for f in range(len(effective)):
             own = [tile[f] for tile in tiles]
             has_variance = f < len(variance)
             if wires is not None:
                 folded += fold_tiles([(g, spread if has_variance else None) for g, spread in own], wires)
             for (c0, c1), (g, spread) in zip(spans, own, strict=True):
-                effective[f][c0:c1] = torch.from_numpy(np.tensordot(weight, g, axes=1) / unit)
+                sum_devices(g, weight / unit, effective[f][c0:c1].numpy())
                 if has_variance:
-                    variance[f][c0:c1] = torch.from_numpy(np.tensordot(weight**2, spread, axes=1) / unit**2)
+                    sum_devices(spread, (weight / unit) ** 2, stored(variance[f][c0:c1]))
     return folded
 
 
-def _features(devices: PlaneDevices, span: Span, features: AbstractFeatures | None) -> list[tuple[Floats, Floats]]:
+def _features(
+    devices: PlaneDevices, span: Span, place: int, features: AbstractFeatures | None
+) -> list[tuple[Floats, Floats]]:
     """Conductances and variances of each feature of a tile, which may be changed in place."""
-    g, variance = devices.tile(span)
+    g, variance = (
+        _SCRATCH.array(f"{name} {place}", devices.shape(span), devices.weights.dtype) for name in ("g", "variance")
+    )
+    devices.age_tile(span, g, variance)
     if features is None:
         return [(g, variance)]
     factors = features.factors(g, devices.polarity_normals(g.shape, span))

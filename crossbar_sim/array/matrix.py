@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from crossbar_sim.array.devices import PlaneDevices, age_by_device
 from crossbar_sim.array.features import features_of
 from crossbar_sim.array.readout import Readout
+from crossbar_sim.array.stored import stored
 from crossbar_sim.array.tally import Tally
 from crossbar_sim.circuit.effective import Folded
 from crossbar_sim.converters.dac import WHOLE, input_passes
@@ -263,8 +264,7 @@ class AnalogMatrix:
         use_threads(torch.get_num_threads())
         found: list[NDArray] = []
         for p in range(len(self.layout.planes)):
-            g, _ = devices_of(tile[0], p, rows).tile(columns)
-            found += [device.T for device in g]
+            found += [device.T for device in devices_of(tile[0], p, rows).conductances(columns)]
         return tuple(found)
 
     def to(self, device: torch.device) -> None:
@@ -400,11 +400,6 @@ class AnalogMatrix:
 
     def _numpy(self, weight: torch.Tensor) -> NDArray:
         return weight.detach().to("cpu", self.dtype).contiguous().numpy()
-
-
-def stored(tensor: torch.Tensor) -> NDArray:
-    """A tensor as NumPy array without copy; bfloat16 as the uint16 that kernels take it for."""
-    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _levels(bits: int) -> int:

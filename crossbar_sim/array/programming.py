@@ -61,7 +61,7 @@ def matrix_report(matrix: AnalogMatrix, weight: torch.Tensor) -> ProgrammingRepo
         working = effects._replace(has_faults=False)
         for w_max, rows in zip(matrix.w_max.cpu().numpy(), matrix.plan.rows, strict=True):
             devices = PlaneDevices(source.numpy(), w_max, table, working, plane, keys, rows)
-            programmed[:, :, slice(*rows)], _ = devices.tile((0, matrix.plan.n_out))
+            programmed[:, :, slice(*rows)] = devices.conductances((0, matrix.plan.n_out))
     report = programming_report(targets, programmed, pulses, converged, device.g_max_uS - device.g_min_uS)
     return report._replace(**_faults(effects, keys.faults, asked, targets), **more)
 

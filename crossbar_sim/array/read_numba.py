@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crossbar_sim.array.matrix import AnalogMatrix, stored
+from crossbar_sim.array.matrix import AnalogMatrix
+from crossbar_sim.array.stored import stored
 from crossbar_sim.converters.dac import Pass, split_codes
 from crossbar_sim.kernels.mvm import GROUP, quantise_inputs, read_columns, read_few, read_keys
 from crossbar_sim.kernels.random import random_key

@@ -16,8 +16,10 @@ from crossbar_sim.kernels.random import i32
 
 Floats = NDArray[np.floating]
 
-_CHUNK = 64
+_CHUNK = 512
 """Inputs whose word lines are followed side by side."""
+_LINES = 4
+"""Bit lines that are followed side by side: along one alone each step would wait for the last."""
 
 
 def first_order_loss(
@@ -48,23 +50,23 @@ def _word_line_loss(g: Floats, ohm: Floats, far: float, per_node: int, loss: Flo
         start = chunk * _CHUNK
         stop = min(start + _CHUNK, n_in)
         n = stop - start
-        current, drop = np.empty(n), np.empty(n)
+        current, drop = np.empty(n, g.dtype), np.empty(n, g.dtype)
         for line in range(per_node):
-            current[:] = 0.0
+            current[:] = 0
             to_node = ohm.sum()
             length = to_node + 1.0 / far if far > 0.0 else 1.0
             for position in range(ohm.shape[0] - 1, -1, -1):
-                share = 1.0 - to_node / length if far > 0.0 else 1.0
+                share = g.dtype.type(1.0 - to_node / length if far > 0.0 else 1.0)
                 part = g[position % shared * per_node + line, position // shared, start:stop]
                 for i in range(n):
                     current[i] += share * part[i]
                 to_node -= ohm[position]
-            drop[:] = 0.0
+            drop[:] = 0
             for position in range(ohm.shape[0]):
                 d, m = position % shared * per_node + line, position // shared
-                part, out = g[d, m, start:stop], loss[d, m, start:stop]
+                part, out, segment = g[d, m, start:stop], loss[d, m, start:stop], g.dtype.type(ohm[position])
                 for i in range(n):
-                    drop[i] += ohm[position] * current[i]
+                    drop[i] += segment * current[i]
                     out[i] = drop[i]
                 for i in range(n):
                     current[i] -= part[i]
@@ -72,21 +74,37 @@ def _word_line_loss(g: Floats, ohm: Floats, far: float, per_node: int, loss: Flo
 
 @njit(cache=True, nogil=True)
 def _add_bit_line_loss(g: Floats, ohm: Floats, per_node: int, loss: Floats) -> float:
+    n_in = g.shape[2]
     shared = g.shape[0] // per_node
-    largest = np.empty(g.shape[1] * shared)
-    for line in range(g.shape[1] * shared):
-        m, first = line // shared, line % shared * per_node
-        current, valid = 0.0, True
-        for d in range(first, first + per_node):
+    n_lines = g.shape[1] * shared
+    segments, drops = ohm.astype(g.dtype), np.empty((_LINES, n_in), g.dtype)
+    current, largest = np.empty(_LINES, g.dtype), np.empty(n_lines)
+    for start in range(0, n_lines, _LINES):
+        first = min(start, n_lines - 1)
+        block = (first, min(first + 1, n_lines - 1), min(first + 2, n_lines - 1), min(first + 3, n_lines - 1))
+        for k in range(_LINES):
+            m, d = block[k] // shared, block[k] % shared * per_node
             total, negative = _sum_and_sign(g[d, m])
-            current += total
-            valid = valid and negative == 0
-        valid = valid and np.isfinite(current)
-        _follow_bit_line(g[first : first + per_node, m], ohm, current, loss[first : first + per_node, m])
-        worst = 0.0
-        for d in range(first, first + per_node):
-            worst = max(worst, largest_magnitude(loss[d, m]))
-        largest[line] = worst if valid else np.inf
+            for other in range(d + 1, d + per_node):
+                more, below = _sum_and_sign(g[other, m])
+                total, negative = total + more, negative + below
+            current[k] = total
+            largest[block[k]] = 0.0 if negative == 0 and np.isfinite(total) else np.inf
+        a, b, c, d = block
+        _follow_bit_lines(
+            g[a % shared * per_node :, a // shared],
+            g[b % shared * per_node :, b // shared],
+            g[c % shared * per_node :, c // shared],
+            g[d % shared * per_node :, d // shared],
+            segments, current, per_node, drops,
+        )  # fmt: skip
+        for k in range(min(_LINES, n_lines - start)):
+            m, d = block[k] // shared, block[k] % shared * per_node
+            for device in range(d, d + per_node):
+                out, drop = loss[device, m], drops[k]
+                for i in range(n_in):
+                    out[i] += drop[i]
+                largest[block[k]] = max(largest[block[k]], largest_magnitude(out))
     return largest.max()
 
 
@@ -101,14 +119,27 @@ def _sum_and_sign(g: Floats) -> tuple[float, np.int32]:
 
 
 @njit
-def _follow_bit_line(g: Floats, ohm: Floats, current: float, loss: Floats) -> None:
-    """Add the drop at each node of a line that carries `current` into its sense node; g, loss (devices, N)."""
-    drop = 0.0
-    for i in range(g.shape[1] - 1, -1, -1):
-        drop += ohm[i] * current
-        for d in range(g.shape[0]):
-            loss[d, i] += drop
-            current -= g[d, i]
+def _follow_bit_lines(g0, g1, g2, g3, ohm, current, per_node, drops):  # type: ignore[no-untyped-def]
+    """Drops at each node of four lines that carry `current` to their ends; g of each from its first device on."""
+    n = ohm.shape[0]
+    zero = drops.dtype.type(0)
+    a, b, c, d = zero, zero, zero, zero
+    at_a, at_b, at_c, at_d = current[0], current[1], current[2], current[3]
+    for step in range(n):
+        i = n - 1 - step
+        a += ohm[i] * at_a
+        b += ohm[i] * at_b
+        c += ohm[i] * at_c
+        d += ohm[i] * at_d
+        drops[0, i] = a
+        drops[1, i] = b
+        drops[2, i] = c
+        drops[3, i] = d
+        for k in range(per_node):
+            at_a -= g0[k, i]
+            at_b -= g1[k, i]
+            at_c -= g2[k, i]
+            at_d -= g3[k, i]
 
 
 @njit(cache=True, nogil=True)

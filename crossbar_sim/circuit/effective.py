@@ -15,10 +15,13 @@ from crossbar_sim.circuit.lines import Lines, in_series, lines_of
 from crossbar_sim.circuit.nodal import solve_lines
 from crossbar_sim.circuit.solution import checked_conductances
 from crossbar_sim.circuit.units import S_PER_uS, to_S, to_uS
+from crossbar_sim.kernels.scratch import Scratch
 from crossbar_sim.spec.wires import WiresSpec
 from device_models.errors import UsageError
 
 Floats = NDArray[np.floating]
+
+_SCRATCH = Scratch()
 
 
 class Folded(NamedTuple):
@@ -63,6 +66,11 @@ def fold_wires(g_uS: Floats, variance: Floats | None, wires: WiresSpec) -> Folde
     Valid      finite g >= 0 (UsageError); idle_rows clamped and topology shared
     Test       tests/unit/test_circuit_effective.py
     """
+    return _fold(g_uS, variance, wires, np.empty_like(g_uS))
+
+
+def _fold(g_uS: Floats, variance: Floats | None, wires: WiresSpec, loss: Floats) -> Folded:
+    """`fold_wires` with the losses of all devices in `loss`."""
     if g_uS.ndim != 3 or g_uS.size == 0 or (variance is not None and variance.shape != g_uS.shape):
         raise UsageError(f"g_uS: shape {g_uS.shape}; must be (devices, outputs, inputs), and variance the same")
     if g_uS.dtype not in (np.float32, np.float64):
@@ -76,7 +84,7 @@ def fold_wires(g_uS: Floats, variance: Floats | None, wires: WiresSpec) -> Folde
         if variance is not None:
             variance *= share**4
     lines, pairs = _tile_lines(g_uS, wires), wires.devices_per_node
-    max_c, loss = tile_loss(g_uS, wires)
+    max_c = _find_loss(g_uS, wires, loss)
     if not np.isfinite(max_c):
         raise UsageError("g_uS: conductances must be finite and at least 0 uS")
     spread = np.empty((0, 0, 0), g_uS.dtype) if variance is None else variance
@@ -92,16 +100,21 @@ def fold_wires(g_uS: Floats, variance: Floats | None, wires: WiresSpec) -> Folde
 
 def fold_tiles(tiles: Sequence[tuple[Floats, Floats | None]], wires: WiresSpec) -> list[Folded]:
     """`fold_wires` on many tiles (g_uS, variance), shared out over as many threads as kernels use."""
+    losses = [_SCRATCH.array(f"loss {k}", g.shape, g.dtype) for k, (g, _) in enumerate(tiles)]
     with ThreadPoolExecutor(numba.get_num_threads()) as pool:
-        return list(pool.map(lambda tile: fold_wires(tile[0], tile[1], wires), tiles))
+        return list(pool.map(lambda tile, loss: _fold(tile[0], tile[1], wires, loss), tiles, losses))
 
 
 def tile_loss(g_uS: Floats, wires: WiresSpec) -> tuple[float, Floats]:
     """Largest and every first-order loss C [1] of a tile g_uS (D, M, N) [uS]; see closed_form.first_order_loss."""
+    loss = np.empty_like(g_uS)
+    return _find_loss(g_uS, wires, loss), loss
+
+
+def _find_loss(g_uS: Floats, wires: WiresSpec, loss: Floats) -> float:
     lines, per_node = _tile_lines(g_uS, wires), wires.devices_per_node
-    loss = np.empty(g_uS.shape, g_uS.dtype)
     segments = lines.bl_ohm[per_node - 1 :: per_node].copy()  # those between inputs
-    return first_order_loss(g_uS, lines.wl_ohm, lines.wl_far_S, segments, per_node, S_PER_uS, loss), loss
+    return first_order_loss(g_uS, lines.wl_ohm, lines.wl_far_S, segments, per_node, S_PER_uS, loss)
 
 
 def _tile_lines(g: Floats, wires: WiresSpec) -> Lines:

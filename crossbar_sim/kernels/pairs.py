@@ -182,13 +182,17 @@ def _age_columns(
                             g[side, j] = lowest if noisy < lowest else noisy
                 if apart:
                     for side in range(2):
-                        out = effective[2 * pair + side, col, start:stop]
+                        devices, (used, idle) = 2 * pair + side, (g[side, :n], g[1 - side, :n])
+                        out = effective[devices, col, start:stop]
                         for j in range(n):
-                            out[j] = g[1 - side, j] if u[j] < zero else g[side, j]
+                            one, other = used[j], idle[j]
+                            out[j] = other if u_part[j] < zero else one
                         if has_read:
-                            stored = variance[2 * pair + side, col, start:stop]
+                            used, idle = spread[side, :n], spread[1 - side, :n]
+                            stored = variance[devices, col, start:stop]
                             for j in range(n):
-                                stored[j] = to_stored(variance, spread[1 - side, j] if u[j] < zero else spread[side, j])
+                                one, other = used[j], idle[j]
+                                stored[j] = to_stored(variance, other if u_part[j] < zero else one)
                 else:
                     for j in range(n):
                         difference = factor * (g[0, j] - g[1, j])
