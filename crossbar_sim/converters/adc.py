@@ -10,19 +10,15 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
+from crossbar_sim.converters.elementwise import ELEMENTWISE
 from crossbar_sim.converters.states import (
     AdcState,
-    AsymmetricAdc,
-    CcoAdc,
     DitheredCcoAdc,
-    ExactReadout,
-    MidriseAdc,
     RampAdc,
     SarAdc,
     StagedAdc,
     StochasticAdc,
     TabulatedAdc,
-    UniformAdc,
     uses_dither,
 )
 from crossbar_sim.converters.static_errors import StaticErrors, distort_columns
@@ -69,19 +65,18 @@ def _convert_rows(adc, errors, v, dither, first_col):
     return saturated
 
 
-def _exact(adc, v, dither, first_col):
-    return i32(0)
+def _one_by_one(law):
+    """A kernel that applies a law of single values to each output."""
 
+    def convert_each(adc, v, dither, first_col):
+        over = i32(0)
+        for j in range(v.shape[0]):
+            value, beyond = law(adc, v[j])
+            v[j] = value
+            over = i32(over + beyond)  # stays 32 bit: vectorised
+        return over
 
-def _uniform(adc, v, dither, first_col):
-    dtype = v.dtype.type
-    step, limit = dtype(adc.step), dtype(adc.levels)
-    over = i32(0)
-    for j in range(v.shape[0]):
-        code = np.rint(v[j] / step)
-        over = i32(over + (i32(1) if abs(code) > limit else i32(0)))  # stays 32 bit: vectorised
-        v[j] = min(max(code, -limit), limit) * step
-    return over
+    return convert_each
 
 
 def _stochastic(adc, v, dither, first_col):
@@ -92,43 +87,6 @@ def _stochastic(adc, v, dither, first_col):
         code = np.floor(v[j] / step + dtype(dither[j]))
         over = i32(over + (i32(1) if abs(code) > limit else i32(0)))
         v[j] = min(max(code, -limit), limit) * step
-    return over
-
-
-def _asymmetric(adc, v, dither, first_col):
-    dtype = v.dtype.type
-    lower, top = dtype(adc.lower), dtype(adc.top)
-    step, per_step = dtype((adc.upper - adc.lower) / adc.top), dtype(adc.top / (adc.upper - adc.lower))
-    over = i32(0)
-    for j in range(v.shape[0]):
-        code = np.rint((v[j] - lower) * per_step)
-        held = min(max(code, dtype(0)), top)
-        over = i32(over + (i32(1) if abs(code - held) > dtype(0) else i32(0)))
-        v[j] = held * step + lower
-    return over
-
-
-def _midrise(adc, v, dither, first_col):
-    dtype = v.dtype.type
-    step, half = dtype(adc.step), dtype(adc.half)
-    over = i32(0)
-    for j in range(v.shape[0]):
-        steps = v[j] / step
-        over = i32(over + (i32(1) if abs(steps) > half else i32(0)))
-        v[j] = (min(max(np.floor(steps), -half), half - dtype(1)) + dtype(0.5)) * step
-    return over
-
-
-def _cco(adc, v, dither, first_col):
-    dtype = v.dtype.type
-    step, per_step, limit, added = dtype(adc.step), dtype(1 / adc.step), dtype(adc.levels), dtype(adc.added)
-    over = i32(0)
-    for j in range(v.shape[0]):
-        count = np.floor(abs(v[j]) * per_step)
-        over = i32(over + (i32(1) if count > limit else i32(0)))
-        held = min(count, limit)
-        magnitude = (held + (added if held > dtype(0) else dtype(0))) * step
-        v[j] = -magnitude if v[j] < dtype(0) else magnitude
     return over
 
 
@@ -246,12 +204,8 @@ def _staged(adc, v, dither, first_col):
 
 
 _KERNELS = {
-    ExactReadout: _exact,
-    UniformAdc: _uniform,
+    **{state: _one_by_one(law) for state, law in ELEMENTWISE.items()},
     StochasticAdc: _stochastic,
-    AsymmetricAdc: _asymmetric,
-    MidriseAdc: _midrise,
-    CcoAdc: _cco,
     DitheredCcoAdc: _dithered_cco,
     TabulatedAdc: _tabulated,
     RampAdc: _ramp,

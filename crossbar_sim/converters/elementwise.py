@@ -1,4 +1,4 @@
-"""The laws of ADCs that treat every output alike, one value at a time, for loops that do more than convert."""
+"""The laws of ADCs that treat every output alike, one value at a time: for `adc` and for loops that do more."""
 # mypy: allow-untyped-defs, allow-incomplete-defs
 # Numba compiles these from the types of the call.
 
