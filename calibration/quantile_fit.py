@@ -90,8 +90,8 @@ def candidate(name: str, reads: Reads, nodes: Nodes) -> Law:
     return Law(name, nodes.n_parameters, held_out)
 
 
-def conductance_nodes(reads: Reads, per_node: int, most: int) -> tuple[float, ...]:
+def conductance_nodes(g_uS: Floats, cell: NDArray[np.int64], per_node: int, most: int) -> tuple[float, ...]:
     """Conductances with equal numbers of cells between them, from the lowest to the highest start; one if all are."""
-    first_of_cell = np.unique(reads.cell, return_index=True)[1]
+    first_of_cell = np.unique(cell, return_index=True)[1]
     shares = np.linspace(0, 1, int(np.clip(len(first_of_cell) // per_node, 2, most)))
-    return tuple(np.unique(np.quantile(reads.g_uS[first_of_cell], shares)).tolist())
+    return tuple(np.unique(np.quantile(g_uS[first_of_cell], shares)).tolist())

@@ -132,7 +132,7 @@ def fit_retention(
     if not measured[0] <= device_C <= measured[-1]:
         span = f"{measured[0]:g} to {measured[-1]:g}"
         raise UsageError(f"device_temperature_C = {device_C:g}: must be from {span}, as measured")
-    g = conductance_nodes(reads, CELLS_PER_CONDUCTANCE, MOST_CONDUCTANCES)
+    g = conductance_nodes(reads.g_uS, reads.cell, CELLS_PER_CONDUCTANCE, MOST_CONDUCTANCES)
     laws = {ARRHENIUS: measured[[0, -1]]} | ({EACH: measured} if len(measured) > 2 else {})
     if model is not None and model not in laws:
         raise UsageError(f"model = {model!r}: must be one of {', '.join(laws)}{nearest(model, laws)}")

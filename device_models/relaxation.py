@@ -38,6 +38,12 @@ def hat_weights(at: ArrayLike, nodes: ArrayLike, *, beyond: bool = False) -> tup
     return i, w if beyond else np.clip(w, 0.0, 1.0)
 
 
+def growth_clock(t_s: ArrayLike, onset_s: float | None) -> Array:
+    """c(t), of which slopes grow with a power: t, or ln(1 + t / onset)."""
+    t = np.asarray(t_s, float)
+    return t if onset_s is None else np.log1p(t / onset_s)
+
+
 def rise(log_slopes: ArrayLike, knots: ArrayLike, z: ArrayLike) -> Array:
     """The quantile function above its median.
 
@@ -70,17 +76,21 @@ class RelaxationTable(StrictModel):
 
     Equation   shift = median(g, t) + int_0^z exp(l(s; g, t)) ds, z the device's standard normal at time t and exp(l)
                the slope of the quantile function [uS per unit of z], which for a normal law is its s.d.
-               median and l are linear in g and in ln t between the nodes, l also in s between the scores `z`, held
-               beyond the outermost; z(t) = sum_k path[k](t) z_k, with z_k standard normals of the device, path linear
+               median and l are linear in g and in ln c(t) between the nodes, l also in s between the scores `z`, held
+               beyond the outermost; c = t, or ln(1 + t / onset) where there is an onset: slopes then grow with a
+               power of log time; z(t) = sum_k path[k](t) z_k, with z_k standard normals of the device, path linear
                in ln t and scaled to norm 1
     Valid      at t = 0, where the shift is 0, and from the first to the last time, or to `extrapolate_to_s`, where
-               the last two times are continued: median in ln t, slopes as a power of time; the path is held there
+               the last two times are continued: median in ln c, slopes as a power of c; the path is held there
     """
 
     g_uS: tuple[NonNegative, ...] = Field(
         description="Conductances of the table, ascending; one stands for all", min_length=1
     )
     t_s: tuple[Positive, ...] = Field(description="Times of the table since programming, ascending", min_length=1)
+    onset_s: Positive | None = Field(
+        None, description="Time at which growth with log time sets in; none: growth with a power of time"
+    )
     z: tuple[Number, ...] = Field(description="Normal scores of the slopes, ascending, one of them 0", min_length=1)
     median_uS: tuple[tuple[Number, ...], ...] = Field(description="Median shift: a row for each t_s, over g_uS")
     slope_uS: tuple[tuple[tuple[Positive, ...], ...], ...] = Field(
@@ -146,10 +156,18 @@ class RelaxationTable(StrictModel):
         t_s = self._time(t_s)
         if t_s == 0.0:
             return np.zeros((len(g), len(z)))
-        slopes = _at_time(np.log(self.slope_uS), self.t_s, t_s)  # (n_z, n_g)
-        median = _at_time(np.array(self.median_uS), self.t_s, t_s)
+        slopes = self._at_time(np.log(self.slope_uS), t_s)  # (n_z, n_g)
+        median = self._at_time(np.array(self.median_uS), t_s)
         own = [np.interp(g, self.g_uS, row) for row in (median, *slopes)]
         return own[0][:, None] + rise(np.stack(own[1:], axis=-1), self.z, z)
+
+    def _at_time(self, values: Array, t_s: float) -> Array:
+        """Values (n_t, ...) at a time, straight on beyond the last node."""
+        if len(values) == 1:
+            return values[0]
+        nodes = np.log(growth_clock(self.t_s, self.onset_s))
+        i, w = hat_weights(np.log(growth_clock([t_s], self.onset_s)), nodes, beyond=True)
+        return (1 - w[0]) * values[i[0]] + w[0] * values[i[0] + 1]
 
     def rank_path(self, t_s: float) -> Array:
         """Weights (K,) of norm 1 of the device's standard normals at a time; held outside the path's times."""
@@ -160,11 +178,3 @@ class RelaxationTable(StrictModel):
     def rank_correlation(self, t1_s: float, t2_s: float) -> float:
         """Correlation of a device's normal scores at two times [1]."""
         return float(self.rank_path(t1_s) @ self.rank_path(t2_s))
-
-
-def _at_time(values: Array, t_nodes_s: tuple[float, ...], t_s: float) -> Array:
-    """Values (n_t, ...) at a time, linear in ln t, straight on beyond the last node."""
-    if len(values) == 1:
-        return values[0]
-    i, w = hat_weights([np.log(t_s)], np.log(t_nodes_s), beyond=True)
-    return (1 - w[0]) * values[i[0]] + w[0] * values[i[0] + 1]

@@ -150,6 +150,30 @@ def test_extrapolation_is_a_power_of_time_and_only_as_far_as_asked():
         fit_relaxation(table, extrapolate_to_s=50.0)
 
 
+def test_growth_with_log_time_is_found_and_continued():
+    """From reads up to 100 s to 1e4 s, where a power of time would have a spread half as large again."""
+    law = NORMAL.evolve(onset_s=0.01)
+    early = _table(_cells(law, 1024, np.geomspace(0.1, 100.0, 8), 8))
+    fit = fit_relaxation(early, extrapolate_to_s=1e4)
+    assert fit.model == "normal, power of log time"
+    assert fit.onset_s == pytest.approx(0.01)
+    assert not any(test.rejected for test in fit.goodness)
+    assert next(c.model for c in fit.candidates if c.chosen) == fit.model
+    spread = [np.diff(one.shift_uS(100.0, [-1.0, 1.0], 1e4)[0])[0] for one in (fit.law(), law)]
+    assert spread[0] == pytest.approx(spread[1], rel=0.15)
+    power = fit_relaxation(early, model="normal, power of time", extrapolate_to_s=1e4).law()
+    assert np.diff(power.shift_uS(100.0, [-1.0, 1.0], 1e4)[0])[0] > 1.2 * spread[1]
+
+
+def test_a_law_that_reads_reject_is_not_taken_where_another_is_not():
+    """Shifts that fall and come back are no power of any clock; a node at each time has them."""
+    frame, times = _cells(NORMAL, 512, np.geomspace(0.1, 1e4, 8), 9), np.linspace(-1, 1, 8)
+    frame.iloc[:, 2:] += 1.5 * (1 - times**2)
+    fit = fit_relaxation(_table(frame))
+    assert fit.model == "normal, each time"
+    assert not any(test.rejected for test in fit.goodness)
+
+
 def test_a_fit_comes_back_from_yaml_and_makes_devices(tmp_path):
     fit = fit_relaxation(_table(_cells(TAILED, 512, [1.0, 100.0], 7)), model="5 slopes, power of time")
     fit.to_yaml(tmp_path / "fit.yaml")

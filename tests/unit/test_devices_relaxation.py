@@ -66,6 +66,16 @@ def test_times_are_continued_only_where_asked():
         further.shift_uS(1.0, 0.0, 2e4)
 
 
+def test_growth_with_log_time():
+    """From c = ln(1 + 1/1) = ln 2 to c = ln(101): the slope is 1 at the first and 4 at the last, a power between."""
+    grown = RelaxationTable(**NORMAL, onset_s=1.0, extrapolate_to_s=1e4)
+    share = np.log(np.log(11) / np.log(2)) / np.log(np.log(101) / np.log(2))
+    assert grown.shift_uS(1.0, [0.0, 1.0], 10.0)[0] == pytest.approx([-2 * share, -2 * share + 4**share])
+    beyond = np.log(np.log(1e4 + 1) / np.log(2)) / np.log(np.log(101) / np.log(2))
+    assert np.diff(grown.shift_uS(1.0, [0.0, 1.0], 1e4)[0]) == pytest.approx(4**beyond)
+    assert 4**beyond < 8 < 16  # a power of time is 16 there
+
+
 def test_the_path_keeps_unit_norm_and_gives_the_correlation_of_ranks():
     table = RelaxationTable(**NORMAL)
     assert table.rank_correlation(1.0, 100.0) == pytest.approx(0.6)
