@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.programmed import ProgrammedMatrix
 from crossbar_sim.circuit.effective import Folded
+from crossbar_sim.expected import Expected, Layer, expect
 from crossbar_sim.mapping import ModelPlan
 from crossbar_sim.spec import (
     AbstractTargetProgramming,
@@ -39,6 +40,8 @@ class ChipSummary:
     """Whether states are computed for each read, in memory that layers share, and released after it."""
     state_bytes: int
     compensation_bytes: int
+    expected: Expected
+    """Time and peaks of memory, as `plan_model` says before anything is programmed."""
     n_inputs: int
     n_clipped: int
     n_outputs: int
@@ -61,6 +64,7 @@ class ChipSummary:
             f"{', regenerated layer by layer,' if self.regenerated else ''}"
             f" + {self.compensation_bytes / 2**20:.1f} MiB of reference reads"
         )
+        lines.append(str(self.expected))
         if self.n_inputs:
             lines.append(
                 f"inputs clipped by the DAC: {_share(self.n_clipped, self.n_inputs)}; "
@@ -80,6 +84,7 @@ def summarise(plan: ModelPlan, matrices: Mapping[str, ProgrammedMatrix], seed: i
         chips.setdefault((spec.key_but_bound(), programmed.compensation), []).append(spec)
     memories = (programmed.memory for programmed in matrices.values())
     shared = {id(memory): memory for memory in memories if memory is not None}
+    layers = [Layer(_present(each), each.matrix.plan, each.weight) for each in matrices.values()]
     references = [programmed.reference for programmed in matrices.values() if programmed.reference is not None]
     return ChipSummary(
         plan=plan,
@@ -91,11 +96,18 @@ def summarise(plan: ModelPlan, matrices: Mapping[str, ProgrammedMatrix], seed: i
         regenerated=bool(shared),
         state_bytes=sum(part.n_bytes for part in parts) + sum(memory.n_bytes for memory in shared.values()),
         compensation_bytes=sum(reference.n_bytes for reference in references),
+        expected=expect(layers, regenerated=bool(shared)),
         n_inputs=sum(part.n_inputs for part in parts),
         n_clipped=sum(part.n_clipped for part in parts),
         n_outputs=sum(part.n_outputs for part in parts),
         n_saturated=sum(part.n_saturated for part in parts),
     )
+
+
+def _present(programmed: ProgrammedMatrix) -> ChipSpec:
+    """The chip with the compensation that was chosen since."""
+    spec = programmed.matrix.spec
+    return spec if spec.compensation == programmed.compensation else spec.evolve(compensation=programmed.compensation)
 
 
 def _broken_lines(parts: list[AnalogMatrix]) -> tuple[int, int, int, int] | None:

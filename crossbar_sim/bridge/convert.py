@@ -26,6 +26,7 @@ from crossbar_sim.bridge.offload import (
 from crossbar_sim.bridge.ranging import calibrate_ranges
 from crossbar_sim.bridge.rules import Rules, assign_chips
 from crossbar_sim.chip import Chip
+from crossbar_sim.expected import VECTORS, Layer, PlannedModel, expect
 from crossbar_sim.mapping import ModelPlan, TilePlan, layout_of
 from crossbar_sim.progress import track
 from crossbar_sim.spec import ChipSpec, FoundRange
@@ -148,10 +149,28 @@ def checked_state(state: str) -> None:
         raise UsageError(f"state = {state!r}: must be one of {', '.join(STATES)}{nearest(str(state), STATES)}")
 
 
-def plan_model(model: nn.Module, chip: ChipSpec, rules: Rules | None = None) -> ModelPlan:
-    """Which tiles `map_model` would use, without programming anything."""
+def plan_model(
+    model: nn.Module,
+    chip: ChipSpec,
+    rules: Rules | None = None,
+    state: Literal["kept", "regenerated"] = "kept",
+    vectors: int = VECTORS,
+) -> PlannedModel:
+    """Which tiles `map_model` would use, and as `expected` what it would cost, without programming anything.
+
+    The costs are those of mapping, of `set_time` and of a forward in which every layer reads `vectors` vectors at once
+    (crossbar_sim.expected).
+    """
+    checked_state(state)
     layers = find_layers(model)
-    return plan_layers(layers, assign_chips(layers, chip, rules))
+    plan = plan_layers(layers, assign_chips(layers, chip, rules))
+    own = [Layer(spec, tiles, _target(layers[name])) for name, spec, tiles in plan]
+    return PlannedModel(plan.layers, plan.digital, expected=expect(own, vectors, state == "regenerated"))
+
+
+def _target(layer: _Layer) -> torch.Tensor:
+    """Its weights as (n_out, n_in)."""
+    return layer.weight.t() if layer.transposed else layer.weight
 
 
 def plan_layers(layers: dict[str, _Layer], chips: dict[str, ChipSpec | None]) -> ModelPlan:

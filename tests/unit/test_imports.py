@@ -14,7 +14,7 @@ ROOMS = [
     ["crossbar_sim.mapping"],
     ["crossbar_sim.kernels", "crossbar_sim.circuit", "crossbar_sim.converters"],
     ["crossbar_sim.array"],
-    ["crossbar_sim.summary", "crossbar_sim.store", "crossbar_sim.chip", "crossbar_sim.tile"],
+    ["crossbar_sim.expected", "crossbar_sim.summary", "crossbar_sim.store", "crossbar_sim.chip", "crossbar_sim.tile"],
     ["crossbar_sim.bridge"],
     ["crossbar_sim.study"],
     ["calibration"],

@@ -1,0 +1,248 @@
+"""What layers on a chip are expected to cost before anything is computed: time, and memory beyond the digital model.
+
+Times are counted in multiply-adds of the digital forward, one for each weight and vector; the constants say how many of
+them take as long. They were fitted to docs/performance.md, "Cost of each effect". Memory is counted in tensors and
+arrays; compiled kernels are not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+
+from crossbar_sim.array.features import features_of
+from crossbar_sim.array.matrix import device_tables
+from crossbar_sim.array.read_numba import block_columns, has_bf16_products
+from crossbar_sim.converters.dac import WHOLE, input_passes
+from crossbar_sim.kernels.conductance import plane_tables
+from crossbar_sim.kernels.pairs import is_plain_pair
+from crossbar_sim.mapping import ModelPlan, TilePlan, layout_of
+from crossbar_sim.mapping.layout import Layout
+from crossbar_sim.spec import ChipSpec, GradientDescentProgramming, OffsetEncoding, ProgramVerify, UniformAdcSpec
+from device_models.errors import UsageError
+
+VECTORS = 512
+_LATER_S = 1.0  # by then devices have all that they will ever have
+
+# multiply-adds of the digital forward
+PLAIN_WEIGHT, PLAIN_DEVICE = 350.0, 250.0
+"""State of a weight of plain pairs (kernels.pairs), and of each of its devices where they differ from their targets."""
+WEIGHT, DEVICE = 1100.0, 600.0
+"""The same of any other weight, for each plane, and of each of its devices."""
+FEATURE, TRAP, PULSE = 700.0, 1900.0, 160.0
+"""A further feature of a device (array.features), a trap, a pulse that write-verify may take."""
+WIRES = {"ratio": 500.0, "first_order": 500.0, "exact": 100_000.0}
+"""Wires around a device, by model."""
+INPUT, PASS = 15.0, 90.0
+"""An input of a feature; one of each pass where there are several."""
+CONVERSION, ADC, NORMAL = 65.0, 40.0, 75.0
+"""An output of a part: without ADC, more with one, more where it draws a random number."""
+PROBED = 1.5
+"""A weight and a vector of a reference read or a step of gradient descent: few vectors are multiplied less fast."""
+
+
+class Layer(NamedTuple):
+    """A weight matrix (n_out, n_in) that is on a chip, or is to be; only its type and its order in memory matter."""
+
+    spec: ChipSpec
+    tiles: TilePlan
+    weight: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Times in digital forwards of the same layers with as many `vectors`; memory in bytes beyond the digital model."""
+
+    vectors: int
+    mapping: float
+    set_time: float
+    forward: float
+    kept_bytes: int
+    """State and reference reads."""
+    mapping_bytes: int
+    """Peak of map_model and set_time."""
+    forward_bytes: int
+    """Peak of a forward with all vectors at once."""
+
+    def __str__(self) -> str:
+        return (
+            f"expected time, in digital forwards of these layers with {self.vectors} vectors: mapping "
+            f"{self.mapping:.1f}, set_time {self.set_time:.1f}, forward {self.forward:.1f}\n"
+            f"expected peak of memory above the digital model: mapping {self.mapping_bytes / 2**20:.1f} MiB, such a "
+            f"forward {self.forward_bytes / 2**20:.1f} MiB"
+        )
+
+
+def expect(layers: Iterable[Layer], vectors: int = VECTORS, regenerated: bool = False) -> Expected:
+    """The costs of mapping layers one after the other, and of reading `vectors` vectors at once on the CPU.
+
+    Arguments  regenerated: as the option `state` of map_model
+    Valid      memory within 10 % where the state is more than 100 MiB; times within a factor of 1.5 on the processor of
+               docs/performance.md for 64 vectors and more
+    Errors     UsageError for vectors that are no whole number or below 1
+    Test       tests/unit/test_expected.py; measured against each effect in docs/performance.md
+    """
+    if isinstance(vectors, bool) or not isinstance(vectors, int) or vectors < 1:
+        raise UsageError(f"vectors = {vectors!r}: must be a whole number >= 1")
+    digital = mapping = set_time = forward = 0.0
+    state = references = mapping_bytes = passing = 0
+    for layer in layers:
+        cost = _Cost(layer, _traits(layer.spec))
+        digital += vectors * cost.cells
+        mapping += cost.state_work + cost.probe_work + cost.descent_work
+        # a state that is not kept is computed by its next reader
+        set_time += 0.0 if regenerated and cost.probes == 0 else cost.state_work + cost.probe_work
+        forward += cost.read_work(vectors) + (cost.state_work if regenerated else 0.0)
+        state = max(state, cost.state_bytes) if regenerated else state + cost.state_bytes
+        references += cost.reference_bytes
+        mapping_bytes = max(mapping_bytes, state + references + cost.mapping_bytes)
+        passing = max(passing, cost.read_bytes(vectors) + (cost.copied_bytes if regenerated else 0))
+    kept = state + references
+    return Expected(
+        vectors, mapping / digital, set_time / digital, forward / digital, kept, mapping_bytes, kept + passing
+    )
+
+
+class _Traits(NamedTuple):
+    """What costs depend on and all layers of a chip have in common."""
+
+    layout: Layout
+    passes: int
+    conversions: int
+    planes_read: int
+    """Planes that each conversion reads."""
+    features: int
+    noisy: int
+    """Features with a variance per read."""
+    plain: bool
+    """Whether kernels.pairs knows all that happens to the devices."""
+    varied: bool
+    """Whether devices differ from their targets."""
+
+
+@lru_cache(maxsize=64)
+def _traits(spec: ChipSpec) -> _Traits:
+    passes = input_passes(spec.dac) if spec.dac is not None else (WHOLE,)
+    whole = passes[0].g_plus and passes[0].g_minus
+    layout = layout_of(spec.encoding) if whole else layout_of(spec.encoding).apart()
+    table, effects = device_tables(spec.device, spec.programming, spec.read_noise, _LATER_S)
+    features = features_of(spec)
+    plain = features is None and spec.wires is None and spec.tile.faults is None
+    return _Traits(
+        layout=layout,
+        passes=len(passes),
+        conversions=len({each.conversion for each in passes}),
+        planes_read=len(layout.planes) // (1 if whole else 2),
+        features=1 if features is None else len(features.drives(torch.zeros(1), 1)),
+        noisy=(1 if features is None else features.noise_features) if table.has_read else 0,
+        plain=plain and all(is_plain_pair(table, plane, effects) for plane in plane_tables(layout)),
+        varied=table.has_program or table.has_drift or table.has_frozen,
+    )
+
+
+class _Cost:
+    """The costs of one layer."""
+
+    def __init__(self, layer: Layer, traits: _Traits):
+        self.spec, self.tiles, self.weight = layer
+        self.how = traits
+        self.cells = self.tiles.n_in * self.tiles.n_out
+        self.planes = len(traits.layout.planes)
+        self.outputs = len(self.tiles.rows) * self.tiles.n_out
+        self.float_bytes = 8 if self.weight.dtype == torch.float64 else 4
+        compensation = self.spec.compensation
+        self.probes = 0 if compensation is None else compensation.probe_vectors
+        self.descends = isinstance(self.spec.programming, GradientDescentProgramming)
+
+    @property
+    def state_work(self) -> float:
+        how, spec, devices = self.how, self.spec, self.how.layout.n_devices
+        if how.plain:
+            return self.cells * (PLAIN_WEIGHT + (PLAIN_DEVICE * devices if how.varied else 0.0))
+        each = DEVICE + FEATURE * (how.features - 1)
+        each += TRAP * spec.device.telegraph.traps_per_device if spec.device.telegraph is not None else 0.0
+        each += PULSE * spec.programming.max_pulses if isinstance(spec.programming, ProgramVerify) else 0.0
+        each += WIRES[spec.wires.model] * how.features if spec.wires is not None else 0.0
+        return self.cells * (WEIGHT * self.planes + each * devices)
+
+    @property
+    def probe_work(self) -> float:
+        products = PROBED * self.cells * self.planes * self.how.features
+        return self.probes * (products + self.outputs * self.planes * self._conversion)
+
+    @property
+    def descent_work(self) -> float:
+        if not isinstance(self.spec.programming, GradientDescentProgramming):
+            return 0.0
+        read = self.spec.programming.batch * (self.how.features + self.how.noisy) * PROBED * self.cells
+        return self.spec.programming.steps * (read + self.state_work)
+
+    def read_work(self, vectors: int) -> float:
+        how = self.how
+        read = how.conversions * how.planes_read
+        products = self.cells * read * (how.features + how.noisy)
+        inputs = self.tiles.n_in * (INPUT * how.features + (PASS * how.passes if how.passes > 1 else 0.0))
+        return vectors * (products + inputs + self.outputs * read * self._conversion)
+
+    @property
+    def _conversion(self) -> float:
+        adc = self.spec.adc
+        draws = self.how.noisy > 0 or (adc is not None and adc.output_noise is not None)
+        return CONVERSION + (ADC if adc is not None else 0.0) + (NORMAL if draws else 0.0)
+
+    @property
+    def state_bytes(self) -> int:
+        """AnalogMatrix.n_bytes."""
+        how, floats, encoding = self.how, self.float_bytes, self.spec.encoding
+        columns = self.tiles.n_out
+        if isinstance(encoding, OffsetEncoding) and encoding.correction == "column":
+            columns += len(self.tiles.cols)
+        variance = 2 if floats == 4 else floats
+        each = self.planes * (floats * how.features + variance * how.noisy)
+        written = 4 * self.cells * how.layout.n_devices if self.descends else 0
+        return columns * (self.tiles.n_in * each + floats * len(self.tiles.rows) * (1 + self.planes)) + written
+
+    @property
+    def reference_bytes(self) -> int:
+        """ReferenceRead.n_bytes: codes of a uniform ADC, outputs of others."""
+        adc, compensation = self.spec.adc, self.spec.compensation
+        coded = isinstance(adc, UniformAdcSpec) and compensation is not None and compensation.reference == "measured"
+        each = (1 if adc.bits <= 8 else 2) if coded and adc is not None else self.float_bytes
+        return self.probes * self.outputs * self.planes * each
+
+    @property
+    def copied_bytes(self) -> int:
+        """What computing the state takes meanwhile: weights of another type or order."""
+        copied = self.weight.element_size() != self.float_bytes or not self.weight.is_contiguous()
+        return self.cells * self.float_bytes if copied else 0
+
+    @property
+    def mapping_bytes(self) -> int:
+        """What mapping takes beside the state: the same, or outputs of reference reads, of a part and of the next."""
+        outputs = 2 * self.probes * self.tiles.n_out * self.float_bytes
+        return max(self.copied_bytes, outputs + self.read_bytes(self.probes) if self.probes else 0)
+
+    def read_bytes(self, vectors: int) -> int:
+        """What a read takes beside its outputs: codes, their squares, and the sums of a block of columns."""
+        how, floats = self.how, self.float_bytes
+        products = 2 if has_bf16_products() and floats == 4 else floats
+        drives = (self.spec.dac is not None) + (3 if how.passes > 1 else 0) + 2 * (how.features - 1)
+        block = min(self.tiles.n_out, block_columns(vectors))
+        longest = max(stop - start for start, stop in self.tiles.rows)
+        widened = longest * block * products if products != 2 and floats == 4 else 0
+        noisy = products * vectors * (self.tiles.n_in + block) + widened
+        return vectors * (floats * (self.tiles.n_in * drives + block)) + (noisy if how.noisy else 0)
+
+
+@dataclass(frozen=True)
+class PlannedModel(ModelPlan):
+    """The plan of a model with what it is expected to cost."""
+
+    expected: Expected = field(kw_only=True)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}\n{self.expected}"
