@@ -28,8 +28,6 @@ def read_parts(path: str | Path, t0_s: float | None, t_read_s: float | None) -> 
     for name in rows.keys() - {"t_s", "program_bias_uS", "program_sigma_uS"}:
         if any(row != rows[name][0] for row in rows[name]):
             raise UsageError(f"{path}: {name} must be the same at each time")
-    if {"q_s", "relative"} <= rows.keys():
-        raise UsageError(f"{path}: q_s and relative exclude each other: read noise is 1/f or white")
     if t0_s is not None and not {"nu_mean", "nu_sigma", "q_s"} & rows.keys():
         raise UsageError(f"t0_s = {t0_s!r}: cannot act, because {path} has no column nu_mean or q_s")
     if t_read_s is not None and "q_s" not in rows:
@@ -37,7 +35,8 @@ def read_parts(path: str | Path, t0_s: float | None, t_read_s: float | None) -> 
 
     once = {name: tuple(row[0]) for name, row in rows.items()}
     drift = {name: once[name] for name in ("nu_mean", "nu_sigma") if name in once}
-    read = {name: once[name] for name in ("q_s", "relative") if name in once}
+    white = "white" if "q_s" in once else "relative"  # as read noise names it, beside 1/f noise or alone
+    read = {own: once[name] for own, name in (("q_s", "q_s"), (white, "relative")) if name in once}
     pulse = {} if t_read_s is None else {"t_read_s": t_read_s}
     clock = {} if t0_s is None else {"t0_s": t0_s}
     noise_kind = {"kind": "one_over_f", **clock, **pulse} if "q_s" in read else {"kind": "white"}

@@ -181,6 +181,14 @@ def test_a_csv_with_times_and_white_noise_is_the_device_of_its_columns(csv_file)
     assert Tabulated.from_csv(path) == _device(source="device.csv", programming=TIMED, read=WHITE)
 
 
+def test_a_csv_with_both_kinds_of_read_noise_has_both(csv_file):
+    path = csv_file(
+        "g_uS,program_bias_uS,program_sigma_uS,q_s,relative\n2,0,0.1,0.02,0.1\n10,0,0.5,0.01,0.05\n20,0,1,0.01,0.05\n"
+    )
+    both = {**ONE_OVER_F, "white": WHITE["relative"]}
+    assert Tabulated.from_csv(path, t0_s=20.0, t_read_s=250e-9) == _device(source="device.csv", read=both)
+
+
 def test_a_csv_of_programming_alone_neither_drifts_nor_reads_with_noise(csv_file):
     path = csv_file("program_sigma_uS,program_bias_uS,g_uS\n0.1,0,2\n0.5,0,10\n1,0,20\n")
     assert Tabulated.from_csv(path) == _device(source="device.csv")
@@ -213,8 +221,6 @@ TIMED_HEADER = f"t_s,{HEADER}"
          "3 rows at 2 times: must list the same g_uS at each time"),
         (f"{TIMED_HEADER}\n1,1,0,1\n9,2,0,1\n1,2,0,1\n9,1,0,1\n", {}, "rows of one t_s must follow each other"),
         (f"{TIMED_HEADER}\n1,1,0,1\n1,2,0,1\n9,1,0,1\n9,3,0,1\n", {}, "g_uS must be the same at each time"),
-        (f"{HEADER},q_s,relative\n1,0,1,0,0\n2,0,1,0,0\n", {},
-         "q_s and relative exclude each other: read noise is 1/f or white"),
     ],
 )  # fmt: skip
 def test_csv_files_that_do_not_fit_are_refused_with_the_place(csv_file, text, clock, message):
