@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -79,6 +79,13 @@ def sweep(
     change: Changes = None,
     device: Annotated[Path | None, typer.Option(help="YAML file of a device in place of each chip's own")] = None,
     backend: Annotated[str, typer.Option(help="auto, numba or torch")] = "auto",
+    state: Annotated[
+        Literal["kept", "regenerated"], typer.Option(help="kept in memory, or regenerated for every read of a layer")
+    ] = "kept",
+    dtype: Annotated[
+        str, typer.Option(help="Type of the digital model: auto, float32, bfloat16 or float16")
+    ] = "float32",
+    offload: Annotated[Path | None, typer.Option(help="Folder for weights that are read layer by layer")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for table and picture; continues what is there")] = (None),
 ) -> None:
     """Perplexity, next-token accuracy and KL divergence of a model on chips against time, and multiple choice."""
@@ -97,7 +104,7 @@ def sweep(
         kind(scored, window, max_windows) for kind in (Perplexity, NextTokenAccuracy, KLToDigital)
     ]
     metrics += [MultipleChoice(path, limit) for path in multiple_choice or []]
-    loaded, tokenizer = load_model(model)
+    loaded, tokenizer = load_model(model, dtype=dtype, offload=offload)
     calibration = None
     if calibration_text is not None:
         calibration = token_windows(read_text(calibration_text), tokenizer, window, max_windows)
@@ -112,6 +119,7 @@ def sweep(
         calibration_data=calibration,
         tokenizer=tokenizer,
         backend=backend,
+        state=state,
     )
     _show(result)
     if out is not None:

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from device_models.errors import UsageError
+
 
 class Loading:
     """Calling it gives the weight of a layer with its values, for as long as the context lasts."""
@@ -29,11 +31,31 @@ class Loading:
         if module.weight.device.type != "meta":  # the layer is just running
             yield module.weight
             return
-        module._hf_hook.pre_forward(module)
-        try:
+        with _loaded(module):
             yield module.weight
-        finally:
-            module._hf_hook.post_forward(module, None)
+
+
+@contextmanager
+def _loaded(module: Any) -> Iterator[None]:
+    module._hf_hook.pre_forward(module)
+    try:
+        yield
+    finally:
+        module._hf_hook.post_forward(module, None)
+
+
+def named_values(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """The names and values of a model's state, one after the other; those that hooks load are valid until the next."""
+    for name, tensor in model.state_dict().items():
+        if tensor.device.type != "meta":
+            yield name, tensor
+            continue
+        path, _, own = name.rpartition(".")
+        module = model.get_submodule(path)
+        if not is_offloaded(module):
+            raise UsageError(f"{name}: has no values (device meta) and no hook that loads them")
+        with _loaded(module):
+            yield name, getattr(module, own)
 
 
 def is_offloaded(module: nn.Module) -> bool:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from torch import nn
@@ -15,6 +15,7 @@ from torch import nn
 from crossbar_sim.array.matrix import checked_seed
 from crossbar_sim.bridge.convert import map_model
 from crossbar_sim.bridge.hf import tokenizer_of
+from crossbar_sim.bridge.offload import named_values
 from crossbar_sim.bridge.rules import Rules
 from crossbar_sim.chip import Chip
 from crossbar_sim.progress import Reporter
@@ -88,6 +89,7 @@ def sweep(
     calibration_data: Sequence[Any] | None = None,
     tokenizer: Any = None,
     backend: str = "auto",
+    state: Literal["kept", "regenerated"] = "kept",
 ) -> SweepResult:
     """Measure a model on chips over time.
 
@@ -103,6 +105,7 @@ def sweep(
         out               folder for results.csv
         rules, calibration_data   as in map_model, for chips that are not a Scenario
         tokenizer         taken from the model's own source where not given
+        backend, state    as in map_model; no number depends on `state`, so a sweep may go on with another one
     """
     chosen = checked_metrics(metrics)
     scenarios = _scenarios(chip, rules, calibration_data)
@@ -142,9 +145,14 @@ def sweep(
             for scenario, device in [(s, d) for s in scenarios for d in range(len(chips[s.name]))]:
                 own = [key for key in missing if key[:2] == (scenario.name, device)]
                 spec = chips[scenario.name][device]
-                for key, values in _measure(
-                    model, scenario, spec, own, chosen, tokenizer, reference, backend, reporter
-                ):
+                if not own:
+                    continue
+                reporter.note(f"{scenario.name}: programming")
+                mapped = map_model(
+                    model, spec, own[0][2], scenario.rules, calibration_data=scenario.calibration_data,
+                    backend=backend, state=state,
+                )  # fmt: skip
+                for key, values in _measure(mapped, scenario, own, chosen, tokenizer, reference, reporter):
                     rows = [Row(*key, name, values[name], digital[name]) for name in names]
                     if ledger:
                         ledger.append(rows)
@@ -156,23 +164,15 @@ def sweep(
 
 
 def _measure(
-    model: nn.Module,
+    mapped: nn.Module,
     scenario: Scenario,
-    spec: ChipSpec,
     keys: list[Key],
     metrics: list[AbstractMetric],
     tokenizer: Any,
     reference: DigitalReference,
-    backend: str,
     reporter: Reporter,
 ) -> Iterator[tuple[Key, dict[str, float]]]:
-    """Map the model once, then go through seeds and times."""
-    if not keys:
-        return
-    reporter.note(f"{scenario.name}: programming")
-    mapped = map_model(
-        model, spec, keys[0][2], scenario.rules, calibration_data=scenario.calibration_data, backend=backend
-    )
+    """Go through seeds and times of one chip."""
     chip = mapped.chip
     assert isinstance(chip, Chip)
     for key in keys:
@@ -231,7 +231,7 @@ def _distinct(values: list[Any], what: str) -> list[Any]:
 
 def _manifest(model: nn.Module, scenarios: list[Scenario], metrics: list[AbstractMetric]) -> dict[str, Any]:
     fingerprint = hashlib.blake2b(digest_size=16)
-    for name, tensor in model.state_dict().items():
+    for name, tensor in named_values(model):
         fingerprint.update(f"{name} {weights_fingerprint(tensor)}".encode())
     parts: dict[str, Any] = {"model": fingerprint.hexdigest()}
     for scenario in scenarios:

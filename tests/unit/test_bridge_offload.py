@@ -130,6 +130,21 @@ def test_weights_on_disk_make_the_same_chip(folder, tmp_path):
     assert scores[0] == scores[1]
 
 
+def test_a_sweep_of_offloaded_weights_goes_on_with_those_in_memory(folder, tmp_path):
+    resident, tokenizer = cs.load_model(folder, dtype="auto")
+    offloaded, _ = cs.load_model(folder, dtype="auto", offload=tmp_path / "weights")
+    metric = cs.Perplexity(" ".join(f"w{i % 50 + 1}" for i in range(40)), window=16)
+    out = tmp_path / "out"
+
+    def run(own, times, **options):
+        return cs.sweep(own, PCM, times, metrics=[metric], tokenizer=tokenizer, **options).frame
+
+    run(offloaded, ["1h"], out=out, state="regenerated")
+    found = run(resident, ["1h", "30d"], out=out)  # refused were it another model
+    assert found.equals(run(offloaded, ["1h", "30d"], state="regenerated"))
+    assert set(places(offloaded)) == {"meta"}
+
+
 @pytest.mark.parametrize("inplace", [False, True])
 @pytest.mark.parametrize("state", ["kept", "regenerated"])
 @pytest.mark.parametrize("kind", OFFLOADS)
