@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
 from calibration.fit import Candidate, Fit, Provenance
@@ -21,6 +22,9 @@ from calibration.transitions import Stimulus, Transitions, from_histogram, from_
 from device_models.errors import UsageError
 
 Floats = NDArray[np.float64]
+
+_LEAST_SCATTER = 1e-9
+"""Of levels about their line, in parts of their range."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -49,13 +53,17 @@ class ConverterFit(Fit):
 
 
 class _Line(NamedTuple):
-    """ideal = design(level) @ coefficients + scatter; coefficients are gain, offset [input], [cubic]."""
+    """ideal = design(level) @ coefficients + scatter; coefficients are gain, offset [input], [cubic].
+
+    scores   (m,) residuals as standard normals that are independent under the law
+    """
 
     coefficients: Floats
     covariance: Floats
     sigma: float
     sigma_se: float
     residual: Floats
+    scores: Floats
 
 
 def fit_converter(
@@ -105,7 +113,7 @@ def fit_converter(
     low_ends, high_ends = np.array([normal_interval(v, s) for v, s in zip(values, np.diag(se) ** 0.5, strict=True)]).T
     floor = np.array([0.0 if name not in ("gain", "offset_lsb", "inl_cubic") else -np.inf for name in names])
     sd = np.sqrt(fit.sigma**2 + np.diag(found.covariance) * fit.coefficients[0] ** 2)
-    z = fit.residual / np.maximum(sd, 1e-300)
+    z = fit.scores
     tests = [shape_test(z)]
     if len(z) >= LEAST_SPREAD:
         tests.append(dispersion_test(z, found.code, 2 + cubic + 1, bins=4, name="code"))
@@ -172,31 +180,51 @@ def _design(level: Floats, bound: float, cubic: bool) -> Floats:
 
 
 def _least_squares(found: Transitions, ideal: Floats, bound: float, cubic: bool) -> _Line:
+    """Generalised least squares; the variance of the scatter by restricted maximum likelihood.
+
+    Equation   Var = V + sigma^2, V the covariance of the levels; the largest -ln|Var| - ln|X' Var^-1 X| - r' Var^-1 r;
+               se(sigma^2)^-2 = tr(P P) / 2, P = Var^-1 - Var^-1 X (X' Var^-1 X)^-1 X' Var^-1
+    Source     H. D. Patterson, R. Thompson, Biometrika 58, 545 (1971), DOI 10.1093/biomet/58.3.545
+    """
     design = _design(found.level, bound, cubic)
-    inverse = np.asarray(np.linalg.pinv(design), float)
-    coefficients = np.asarray(inverse @ ideal, float)
-    return _line(found, ideal, design, inverse, coefficients)
+    ordinary = np.linalg.lstsq(design, ideal, rcond=None)[0]
+    total = max(float(np.mean((ideal - design @ ordinary) ** 2)), (_LEAST_SCATTER * float(np.ptp(ideal))) ** 2)
+    own, axes = np.linalg.eigh(found.covariance * ordinary[0] ** 2)
+    own, x, y = own.clip(min=0.0), axes.T @ design, axes.T @ ideal
+
+    def solved(variance: float) -> tuple[Floats, Floats, Floats]:
+        """Inverse variances along the axes, the coefficients and their covariance."""
+        weight = 1 / (own + variance)
+        covariance = np.linalg.inv((x.T * weight) @ x)
+        return weight, covariance @ (x.T @ (weight * y)), covariance
+
+    def loss(log_variance: float) -> float:
+        weight, at, covariance = solved(float(np.exp(log_variance)))
+        return float(weight @ (y - x @ at) ** 2 - np.log(weight).sum() - np.linalg.slogdet(covariance)[1])
+
+    reach = np.log(total) + np.array([-14.0, 2.0])
+    variance = float(np.exp(minimize_scalar(loss, bounds=tuple(reach), method="bounded").x))
+    weight, coefficients, covariance = solved(variance)
+    projected = x.T * weight  # P = weight - projected' covariance projected
+    trace = np.sum(weight**2) - 2 * np.sum((projected * weight).T * (projected.T @ covariance))
+    inner = covariance @ (projected @ projected.T)
+    error = float(np.sqrt(2 / (trace + np.sum(inner * inner.T))))
+    sigma = float(np.sqrt(variance))
+    sigma_se = error / (2 * max(sigma, np.sqrt(error / 2)))
+    residual = ideal - design @ coefficients
+    return _Line(coefficients, covariance, sigma, sigma_se, residual, axes @ (np.sqrt(weight) * (axes.T @ residual)))
 
 
 def _end_points(found: Transitions, ideal: Floats) -> _Line:
-    design = _design(found.level, 1.0, False)
+    """Through the first and the last transition; the scatter is that about the best line."""
+    best, design = _least_squares(found, ideal, 1.0, False), _design(found.level, 1.0, False)
     inverse = np.zeros((2, len(ideal)))
     inverse[:, [0, -1]] = np.linalg.inv(design[[0, -1]])
-    return _line(found, ideal, design, inverse, np.asarray(inverse @ ideal, float))
-
-
-def _line(found: Transitions, ideal: Floats, design: Floats, inverse: Floats, coefficients: Floats) -> _Line:
-    residual = ideal - design @ coefficients
-    freedom = len(ideal) - design.shape[1]
-    measured = found.covariance * coefficients[0] ** 2
-    # what the scatter of the residuals would be from the measurement alone
-    left = np.eye(len(ideal)) - design @ inverse
-    own = float(np.einsum("ij,jk,ik->", left, measured, left))
-    sigma = float(np.sqrt(max(np.sum(residual**2) - own, 0.0) / freedom))
-    spread = np.sum(residual**2) / freedom
-    sigma_se = float(spread * np.sqrt(2 / freedom) / (2 * max(sigma, np.sqrt(spread * np.sqrt(0.5 / freedom)))))
-    covariance = inverse @ (measured + sigma**2 * np.eye(len(ideal))) @ inverse.T
-    return _Line(coefficients, covariance, sigma, sigma_se, residual)
+    coefficients = np.asarray(inverse @ ideal, float)
+    measured = found.covariance * coefficients[0] ** 2 + best.sigma**2 * np.eye(len(ideal))
+    return best._replace(
+        coefficients=coefficients, covariance=inverse @ measured @ inverse.T, residual=ideal - design @ coefficients
+    )
 
 
 def _candidate(found: Transitions, ideal: Floats, bound: float, cubic: bool) -> Law:

@@ -38,7 +38,9 @@ class StuckFit(Fit):
 
     Equation   a rate is a binomial share of the cells whose target would show such a fault, corrected for faults
                "anywhere" that lie in the bottom or top tenth of the window
-    Intervals  Clopper-Pearson; at least 90 % whatever the rate
+               yield: one minus their sum, faults that do not show included
+    Intervals  Clopper-Pearson; at least 90 % whatever the rate. Of the yield: the distances of the rates' ends from the
+               rates, added in squares (G. Y. Zou, A. Donner, Stat. Med. 27, 1693 (2008), DOI 10.1002/sim.3095)
 
     low_cells, high_cells, other_cells   names of the cells that do not respond, by where they stick
     """
@@ -98,20 +100,21 @@ def fit_stuck(
     rates = np.array(counts) / np.array(trials)
     rows_of = np.array([rates, *clopper_pearson(counts, trials)])
     values, lows, highs = (_corrected(row, rates[2], seen) for row in rows_of)
-    (yield_low,), (yield_high,) = clopper_pearson([len(cells) - int(stuck.sum())], [len(cells)])
+    good = 1 - float(values.sum())
+    yield_low, yield_high = good - np.linalg.norm(highs - values), good + np.linalg.norm(values - lows)
     names = cells.index.astype(str).to_numpy()
     return StuckFit(
         quantity="stuck devices",
         model="stuck at bottom, top or anywhere",
         parameters=parameters(
             ("p_reset", "p_set", "p_random", "yield"),
-            [*values, 1 - stuck.mean()], [*lows, yield_low], [*highs, yield_high], ("1",) * 4,
+            [*values, good], [*lows, max(yield_low, 0.0)], [*highs, min(yield_high, 1.0)], ("1",) * 4,
         ),
         intervals="Clopper-Pearson",
         goodness=_tests(cells, middle, bottom, top),
         warnings=_warnings(cells, trials, seen),
         provenance=Provenance.of(table.source, len(rows), table.left_out),
-        draws=_draws(counts, trials, (int(stuck.sum()), len(cells)), seen, seed),
+        draws=_draws(counts, trials, seen, seed),
         picture=_picture(rows),
         window_uS=(low, high),
         low_cells=tuple(names[fallen].tolist()),
@@ -190,13 +193,13 @@ def _corrected(observed: Floats, p_middle: float, seen: float) -> Floats:
     return np.array([*ends, min(anywhere, 1.0)])
 
 
-def _draws(counts: list[int], trials: list[int], stuck: tuple[int, int], seen: float, seed: int) -> Floats:
+def _draws(counts: list[int], trials: list[int], seen: float, seed: int) -> Floats:
     """From the binomials' posterior under Jeffreys' prior."""
     rng = np.random.default_rng(seed)
     shares = np.stack([rng.beta(k + 0.5, n - k + 0.5, _DRAWS) for k, n in zip(counts, trials, strict=True)], axis=1)
     rates = np.stack([_corrected(row, row[2], seen) for row in shares])
     rates /= np.maximum(rates.sum(axis=1, keepdims=True), 1.0)
-    return np.column_stack([rates, 1 - rng.beta(stuck[0] + 0.5, stuck[1] - stuck[0] + 0.5, _DRAWS)])
+    return np.column_stack([rates, 1 - rates.sum(axis=1)])
 
 
 def _tests(cells: pd.DataFrame, middle: Flags, bottom: float, top: float) -> tuple[Goodness, ...]:

@@ -103,7 +103,7 @@ def fit_threshold(
     z = reads.residuals(law, found.values)
     tests = [shape_test(z)]
     if len(z) >= 40:
-        tests.append(dispersion_test(z, reads.t_s, len(names), bins=4, name="time"))
+        tests.append(dispersion_test(z, reads.t_s, law.n_mean + 2, bins=4, name="time"))
     warnings = (*(ranking.warnings if ranking else ()), *found.warnings(names))
     if not reads.cells_known:
         warnings += ("cells: not given, so reads count as independent; intervals hold for other cells at each time",)
