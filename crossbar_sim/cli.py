@@ -70,6 +70,7 @@ def sweep(
     text: TextFile = None,
     window: Annotated[int, typer.Option(help="Tokens per window")] = 512,
     max_windows: Annotated[int | None, typer.Option(help="Score only the first windows")] = 4,
+    windows_at_once: Annotated[int, typer.Option(help="Windows that go through the model together")] = 1,
     multiple_choice: Annotated[
         list[Path] | None, typer.Option(help="JSONL file of multiple-choice items; repeatable")
     ] = None,
@@ -101,7 +102,7 @@ def sweep(
     rules = _rules(rule)
     scored = read_text(text) if text else default_text()
     metrics: list[AbstractMetric] = [
-        kind(scored, window, max_windows) for kind in (Perplexity, NextTokenAccuracy, KLToDigital)
+        kind(scored, window, max_windows, windows_at_once) for kind in (Perplexity, NextTokenAccuracy, KLToDigital)
     ]
     metrics += [MultipleChoice(path, limit) for path in multiple_choice or []]
     loaded, tokenizer = load_model(model, dtype=dtype, offload=offload)

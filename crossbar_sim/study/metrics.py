@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -37,12 +37,15 @@ class AbstractMetric(ABC):
 class TextMetric(AbstractMetric):
     """A mean over the tokens of a text, in non-overlapping windows; the first token of a window is not scored.
 
-    An incomplete last window is left out. `max_windows` limits the work to the first ones.
+    An incomplete last window is left out. `max_windows` limits the work to the first ones. `windows_at_once` go through
+    the model together: faster where each pass has a price of its own, as with `state="regenerated"`; on a chip they
+    then meet other samples of the noise per read than one by one.
     """
 
     text: str = field(repr=False)
     window: int = 512
     max_windows: int | None = None
+    windows_at_once: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text.strip():
@@ -51,6 +54,13 @@ class TextMetric(AbstractMetric):
             raise UsageError(f"{type(self).__name__}.window = {self.window!r}: must be a whole number of at least 2")
         if self.max_windows is not None and (not isinstance(self.max_windows, int) or self.max_windows < 1):
             raise UsageError(f"{type(self).__name__}.max_windows = {self.max_windows!r}: must be at least 1, or None")
+        if type(self.windows_at_once) is not int or self.windows_at_once < 1:
+            raise UsageError(f"{type(self).__name__}.windows_at_once = {self.windows_at_once!r}: must be at least 1")
+
+    @property
+    def passes(self) -> tuple[str, int, int | None, int]:
+        """Metrics that agree in these share passes through the model."""
+        return self.text, self.window, self.max_windows, self.windows_at_once
 
     @abstractmethod
     def score(self, log_probs: torch.Tensor, targets: torch.Tensor, digital: torch.Tensor | None) -> float:
@@ -181,7 +191,7 @@ class DigitalReference:
         """(T - 1, vocabulary) of one window (1, T)."""
         key = tuple(tokens[0].tolist())
         if key not in self._kept:
-            computed = next_token_log_probs(self.model, tokens)
+            computed = next(next_token_log_probs(self.model, [tokens]))
             size = computed.numel() * computed.element_size()
             if self._bytes + size > _CACHE_BYTES:
                 return computed
@@ -201,10 +211,10 @@ def evaluate(
     tokenizer = tokenizer_of(model, tokenizer)
     values: dict[str, float] = {}
     with torch.no_grad():
-        groups: dict[tuple[str, int, int | None], list[TextMetric]] = {}
+        groups: dict[tuple[Any, ...], list[TextMetric]] = {}
         for metric in metrics:
             if isinstance(metric, TextMetric):
-                groups.setdefault((metric.text, metric.window, metric.max_windows), []).append(metric)
+                groups.setdefault(metric.passes, []).append(metric)
             elif isinstance(metric, MultipleChoice):
                 values[metric.name] = metric.measure(model, tokenizer)
         for group in groups.values():
@@ -238,10 +248,12 @@ def token_windows(text: str, tokenizer: Any, window: int, max_windows: int | Non
     return [tokens[:, i * window : (i + 1) * window] for i in range(min(count, max_windows or count))]
 
 
-def next_token_log_probs(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities (T - 1, vocabulary) of every token after the first of a window (1, T), in float32."""
-    logits = model(tokens.to(_input_device(model)), use_cache=False).logits
-    return torch.log_softmax(logits[0, :-1].float(), dim=-1)
+def next_token_log_probs(model: nn.Module, windows: Sequence[torch.Tensor], at_once: int = 1) -> Iterator[torch.Tensor]:
+    """Log-probabilities (T - 1, vocabulary) of every token after the first of each window (1, T), in float32."""
+    for start in range(0, len(windows), at_once):
+        tokens = torch.cat(list(windows[start : start + at_once]))
+        for logits in model(tokens.to(_input_device(model)), use_cache=False).logits:
+            yield torch.log_softmax(logits[:-1].float(), dim=-1)
 
 
 def _input_device(model: nn.Module) -> torch.device:
@@ -258,8 +270,9 @@ def _evaluate_text(
         raise UsageError("reference: needed by KLToDigital; give DigitalReference(digital_model)")
     sums = [0.0] * len(group)
     n_tokens = 0
-    for tokens in token_windows(first.text, tokenizer, first.window, first.max_windows):
-        log_probs = next_token_log_probs(model, tokens)
+    windows = token_windows(first.text, tokenizer, first.window, first.max_windows)
+    every = next_token_log_probs(model, windows, first.windows_at_once)
+    for tokens, log_probs in zip(windows, every, strict=True):
         targets = tokens[0, 1:].to(log_probs.device)
         for i, metric in enumerate(group):
             needed = reference.log_probs(tokens) if reference is not None and metric.needs_digital else None

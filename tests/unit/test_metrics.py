@@ -67,6 +67,18 @@ def test_text_metrics(window, max_windows):
     assert found["kl_to_digital"] == pytest.approx(sum(kl) / len(kl), rel=1e-5)
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 3, 9])
+def test_windows_may_go_through_the_model_together(at_once):
+    model, other = Bigram(), Bigram(seed=1)
+    kinds = (cs.Perplexity, cs.KLToDigital)
+    expected = cs.evaluate(model, [kind(TEXT, 5) for kind in kinds], tokenizer, DigitalReference(other))
+    model.n_calls = 0
+    together = [kind(TEXT, 5, windows_at_once=at_once) for kind in kinds]
+    found = cs.evaluate(model, together, tokenizer, DigitalReference(other))
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert model.n_calls == math.ceil(5 / at_once)
+
+
 def test_a_uniform_model_is_as_perplexed_as_its_vocabulary():
     assert cs.evaluate(Bigram(spread=0.0), [cs.Perplexity(TEXT, 14)], tokenizer) == {
         "perplexity": pytest.approx(len(LETTERS))
@@ -141,6 +153,7 @@ def test_windows():
         (lambda: cs.Perplexity("a", window=1), "Perplexity.window = 1: must be a whole number of at least 2"),
         (lambda: cs.Perplexity("a", window=True), "Perplexity.window = True: must be a whole number of at least 2"),
         (lambda: cs.Perplexity("a", window=8.0), "Perplexity.window = 8.0: must be a whole number of at least 2"),
+        (lambda: cs.Perplexity("a", windows_at_once=0), "Perplexity.windows_at_once = 0: must be at least 1"),
         (lambda: cs.Perplexity("a", max_windows=0), "Perplexity.max_windows = 0: must be at least 1, or None"),
     ],
 )
