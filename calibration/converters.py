@@ -23,6 +23,8 @@ from device_models.errors import UsageError
 
 Floats = NDArray[np.float64]
 
+TEST_LEVEL = 0.03
+"""Of each of the two tests, so that together they reject the true law in less than a tenth of cases."""
 _LEAST_SCATTER = 1e-9
 """Of levels about their line, in parts of their range."""
 
@@ -126,7 +128,7 @@ def fit_converter(
         model=("cubic" if cubic else "straight") + (" through end points" if line == "end_points" else ""),
         parameters=parameters(names, values, np.maximum(low_ends, floor), np.maximum(high_ends, floor), units),
         intervals="asymptotic normal",
-        goodness=tuple(tests),
+        goodness=tuple(test.evolve(level=TEST_LEVEL) for test in tests),
         candidates=ranked,
         warnings=warnings,
         provenance=Provenance.of(

@@ -26,6 +26,8 @@ Floats = NDArray[np.float64]
 _DEGREE = 10
 """Of the polynomials in log10 g that the device's I-V curve takes; over two decades of conductance their current is
 within 0.3 % of the fitted mean."""
+TEST_LEVEL = 0.03
+"""Of each of the three tests, so that together they reject the true law in less than a tenth of cases."""
 _GENERAL = ("i0_mean", "i0_sigma", "noise")
 
 
@@ -38,7 +40,7 @@ class IVFit(Fit):
                k2_sigma(g), k3 likewise (scales of Student's t with tail_nu degrees of freedom where tails are heavy;
                then of the scatter with the noise included); polynomials in g run through values at `nodes_uS`, those
                of the s.d. in its logarithm. sinh: I = i0 + g0 v0 sinh(V / v0)
-    Instrument offset i0 with mean and s.d. over cells, `noise` the root mean square of a current about its cell's cubic
+    Instrument offset i0 with mean and s.d. over cells, `noise` the root mean square of a current about its cell's curve
     Valid      `window_uS`, |V| <= v_max_V
     A device has one curve for each conductance: `to_device` carries the means; the spread among cells stays here
     (`nonlinearity_band`).
@@ -141,7 +143,7 @@ def fit_iv(table: IVTable, *, seed: int = 0, model: str | None = None, rank: boo
             [_candidate(law, cells) for law in laws.values()], cells.labels, seed=seed
         )
     law = laws[chosen]
-    found = maximise(law.log_likelihood(cells), law.start(), law.bounds)
+    found = maximise(law.log_likelihood(cells), law.start(cells), law.bounds)
     own, draws = found.reported(law.names, law.units, lambda x: law.to_values(x, cells.v_ref_V), seed)
     general, general_covariance = _instrument(cells)
     rest = normal_draws(general, general_covariance, len(draws), seed + 1)
@@ -150,10 +152,13 @@ def fit_iv(table: IVTable, *, seed: int = 0, model: str | None = None, rank: boo
     low, high = np.array(ends).T
     low[1:] = low[1:].clip(min=0)
     z = _scores(law, found.values, cells)
-    tests = [shape_test(z.ravel()), dispersion_test(z.ravel(), np.tile(cells.g_uS, 2), len(law.names), name="g_uS")]
-    if len(cells.higher_z) >= 20:
-        stiff = dispersion_test(cells.higher_z, np.zeros(len(cells.higher_z)), name="degrees 4 and 5")
-        tests.append(stiff.evolve(level=0.02))
+    # each parameter is one of half of the scores
+    spread = dispersion_test(z.ravel(), np.tile(cells.g_uS, 2), len(law.names) // 2, name="g_uS")
+    tests = [test.evolve(level=TEST_LEVEL) for test in (shape_test(z.ravel()), spread)]
+    higher = law.higher_scores(found.values, cells)
+    if len(higher) >= 20:
+        stiff = dispersion_test(higher, np.zeros(len(higher)), name="degrees 4 and 5")
+        tests.append(stiff.evolve(level=TEST_LEVEL))
     left_out = [*table.left_out, *cells.left_out]
     if law.names and not law.sinh:
         warnings = (
@@ -179,7 +184,7 @@ def fit_iv(table: IVTable, *, seed: int = 0, model: str | None = None, rank: boo
 
 
 def _candidate(law: IVLaw, cells: CellCurves) -> Law:
-    start = estimate(law.log_likelihood(cells), law.start(), law.bounds)
+    start = estimate(law.log_likelihood(cells), law.start(cells), law.bounds)
 
     def held_out(train: Mask, test: Mask) -> Floats:
         kept, left = cells.only(train), cells.only(test)

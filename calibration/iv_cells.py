@@ -15,6 +15,8 @@ Floats = NDArray[np.float64]
 
 LEAST_VOLTAGES = 5
 """Different voltages that a cell needs: four coefficients and one to tell the noise."""
+LEAST_FOR_DEGREE_5 = 9
+"""Currents of a cell, from which on its polynomials of degree 4 and 5 are told from noise."""
 ODD_POWERS = np.arange(3, 23, 2)
 """Of the power series of the hyperbolic sine; enough for arguments up to 8, where they err by 1e-4 of it."""
 
@@ -26,12 +28,12 @@ class CellCurves(NamedTuple):
     parts (n, 4)        coefficients of the orthonormal polynomials [uA]; independent, each with the noise of a current
     triangle (n, 4, 4)  parts = triangle @ (i0, g, a2, a3)
     reference (4, 4)    the triangle of all different voltages together
-    noise_uA (n,)       s.d. of a current about its cell's cubic, shrunk towards that of all cells
+    noise_uA (n,)       s.d. of a current about its cell's polynomial of degree 5, shrunk towards that of all cells
     variance (n,)       the same squared, not shrunk, with `freedom` (n,) degrees of freedom
-    higher_z            normal scores of what the polynomials of degree 4 and 5 would add, where there are voltages
-                        enough: far from normal where a cubic is too stiff
+    higher (n, 2)       coefficients of the polynomials of degree 4 and 5 [uA]; NaN where there are too few voltages to
+                        tell them from noise, and the noise is that about the cubic
     v_ref_V             the largest |V|
-    odd (n, k, 2)       share of polynomials 2 and 3 in (V / v_ref)^p, p of ODD_POWERS: what an odd current adds
+    odd (n, k, 5)       share of polynomials 1 to 5 in (V / v_ref)^p, p of ODD_POWERS: what an odd current adds
     labels (n,)         names of the cells
     """
 
@@ -43,7 +45,7 @@ class CellCurves(NamedTuple):
     noise_uA: Floats
     variance: Floats
     freedom: Floats
-    higher_z: Floats
+    higher: Floats
     v_ref_V: float
     odd: Floats
     left_out: tuple[tuple[str, int], ...]
@@ -53,7 +55,7 @@ class CellCurves(NamedTuple):
         return self._replace(**{name: getattr(self, name)[keep] for name in _BY_CELL})
 
 
-_BY_CELL = ("labels", "g_uS", "parts", "triangle", "noise_uA", "variance", "freedom", "odd")
+_BY_CELL = ("labels", "g_uS", "parts", "triangle", "noise_uA", "variance", "freedom", "higher", "odd")
 
 
 def cell_curves(cell: NDArray, v_V: Floats, i_uA: Floats) -> CellCurves:
@@ -69,10 +71,13 @@ def cell_curves(cell: NDArray, v_V: Floats, i_uA: Floats) -> CellCurves:
     if not enough.any():
         raise UsageError(f"i_uA: no cell has {LEAST_VOLTAGES} different voltages; most has {different.max()}")
     labels, volts, currents, there = labels[enough], volts[enough], currents[enough], there[enough]
-    basis, triangle = _orthonormal(volts, there, 4)
+    basis, triangle = _orthonormal(volts, there, 6)
     parts = np.einsum("nmk,nm->nk", basis, currents)
-    residuals = (currents - np.einsum("nmk,nk->nm", basis, parts)) * there
-    freedom = there.sum(axis=1) - 4
+    degrees = np.where(there.sum(axis=1) >= LEAST_FOR_DEGREE_5, 6, 4)
+    parts[:, 4:][degrees == 4] = np.nan
+    told = np.nan_to_num(parts)
+    residuals = (currents - np.einsum("nmk,nk->nm", basis, told)) * there
+    freedom = there.sum(axis=1) - degrees
     variance = np.sum(residuals**2, axis=1) / freedom
     if not np.any(variance > 0):
         raise UsageError("i_uA: lie exactly on polynomials; the noise of the currents cannot be told")
@@ -83,7 +88,8 @@ def cell_curves(cell: NDArray, v_V: Floats, i_uA: Floats) -> CellCurves:
         raise UsageError(f"i_uA: no cell has a positive conductance; the largest is {g.max():g} uS")
     v_ref = float(np.abs(volts).max())
     powers = (volts / v_ref)[:, :, None] ** ODD_POWERS
-    odd = np.einsum("nmk,nmp->npk", basis[:, :, 2:], powers)
+    odd = np.einsum("nmk,nmp->npk", basis[:, :, 1:], powers)
+    parts, higher, triangle = parts[:, :4], parts[:, 4:], triangle[:, :4, :4]
     left_out = [
         (f"cells with fewer than {LEAST_VOLTAGES} different voltages", int(np.sum(~enough))),
         ("cells without a positive conductance", int(np.sum(~positive))),
@@ -91,8 +97,8 @@ def cell_curves(cell: NDArray, v_V: Floats, i_uA: Floats) -> CellCurves:
     _, reference = _orthonormal(np.unique(v_V)[None], np.ones((1, len(np.unique(v_V)))), 4)
     return CellCurves(
         labels[positive], g[positive], parts[positive], triangle[positive], reference[0], noise[positive],
-        variance[positive], freedom[positive], _higher(volts, there, currents, noise, positive & (freedom >= 3)),
-        v_ref, odd[positive], tuple(item for item in left_out if item[1]),
+        variance[positive], freedom[positive], higher[positive], v_ref, odd[positive],
+        tuple(item for item in left_out if item[1]),
     )  # fmt: skip
 
 
@@ -119,10 +125,3 @@ def _orthonormal(volts: Floats, there: Floats, degree: int) -> tuple[Floats, Flo
     q, r = np.linalg.qr(powers)
     sign = np.sign(np.einsum("nkk->nk", r))
     return q * sign[:, None, :], r * sign[:, :, None]
-
-
-def _higher(volts: Floats, there: Floats, currents: Floats, noise: Floats, use: NDArray[np.bool_]) -> Floats:
-    if not use.any():
-        return np.zeros(0)
-    basis, _ = _orthonormal(volts[use], there[use], 6)
-    return (np.einsum("nmk,nm->nk", basis[:, :, 4:], currents[use]) / noise[use, None]).ravel()

@@ -92,7 +92,12 @@ class IVLaw:
             theta[i] = own if "mean" in name else np.log(own)
         return theta
 
-    def start(self) -> Floats:
+    def start(self, cells: CellCurves) -> Floats:
+        """Where a search begins; of sinh the likeliest of a grid, because quiet currents have a narrow maximum."""
+        if self.sinh:
+            at = self.log_likelihood(cells)
+            grid = [np.array([v0, sigma]) for v0 in np.linspace(-2.0, 4.0, 25) for sigma in np.linspace(-9.0, -1.0, 5)]
+            return max(grid, key=lambda theta: float(at(theta).sum()))
         guesses = {"mean": 0.0, "v0": 0.0, "nu": np.log(6.0)}
         return np.array([next((v for k, v in guesses.items() if k in name), -2.0) for name in self.names])
 
@@ -117,13 +122,12 @@ class IVLaw:
         weights = self._weights(g)
         from_k2 = r[:, 2, 2] * g / v_ref
         from_k3 = np.stack([r[:, 2, 3] - lean * r[:, 2, 2], r[:, 3, 3]]) * g / v_ref**2
-        odd = v_ref * g[:, None] * cells.odd.transpose(2, 0, 1)
         noise = cells.noise_uA**2
 
         def at(theta: Floats) -> Moments:
             mean, variance = np.zeros((2, len(g))), np.stack([noise, noise])
             if self.sinh:
-                mean += odd @ (np.exp(-theta[0] * (ODD_POWERS - 1)) / factorial(ODD_POWERS))
+                mean += _odd_parts(theta[0], cells)[:, :2].T
             elif self.powers:
                 mean[0] += from_k2 * (weights @ theta[: self.n_nodes])
             if self.powers:
@@ -139,6 +143,12 @@ class IVLaw:
         """Deviations from the mean in units of the s.d. (of the scale, where the tails are Student's); (2, n)."""
         mean, sd = self.moments(cells)(theta)
         return (cells.parts[:, 2:].T - mean) / sd
+
+    def higher_scores(self, theta: Floats, cells: CellCurves) -> Floats:
+        """Standard normals of what polynomials of degree 4 and 5 add beyond the law, of all cells that tell them."""
+        expected = _odd_parts(theta[0], cells)[:, 2:] if self.sinh else 0.0
+        z = ((cells.higher - expected) / cells.noise_uA[:, None]).ravel()
+        return z[np.isfinite(z)]
 
     def log_likelihood(self, cells: CellCurves) -> Callable[[Floats], Floats]:
         """Of the curvature of each cell [nat], as a function of theta."""
@@ -171,6 +181,17 @@ class IVLaw:
             others = np.delete(nodes, i)
             columns.append(np.prod((g_uS[:, None] - others) / (own - others), axis=1))
         return np.stack(columns, axis=1)
+
+
+def _odd_parts(log_v0: float, cells: CellCurves) -> Floats:
+    """Coefficients (n, 4) of the polynomials of degree 2 to 5 [uA] in g0 v0 sinh(V / v0), v0 in units of v_ref.
+
+    g0, the conductance at vanishing voltage, is that with which the best straight line has the measured slope.
+    """
+    series = np.exp(-log_v0 * (ODD_POWERS - 1)) / factorial(ODD_POWERS)
+    own = cells.v_ref_V * np.einsum("npk,p->nk", cells.odd, series)
+    g0 = cells.g_uS / (1 + own[:, 0] / cells.triangle[:, 1, 1])
+    return g0[:, None] * own[:, 1:]
 
 
 def laws_for(cells: CellCurves) -> list[IVLaw]:
