@@ -197,7 +197,7 @@ def _least_squares(found: Transitions, ideal: Floats, bound: float, cubic: bool)
     def solved(variance: float) -> tuple[Floats, Floats, Floats]:
         """Inverse variances along the axes, the coefficients and their covariance."""
         weight = 1 / (own + variance)
-        covariance = np.linalg.inv((x.T * weight) @ x)
+        covariance = np.asarray(np.linalg.inv((x.T * weight) @ x), float)
         return weight, covariance @ (x.T @ (weight * y)), covariance
 
     def loss(log_variance: float) -> float:

@@ -67,6 +67,13 @@ class StatisticsLikelihood:
         both = -0.5 * z**2 - np.log(wide) - 0.5 * np.log(2 * np.pi)
         return both[: len(self.x)] + both[len(self.x) :]
 
+    def restricted(self, theta: Floats) -> Floats:
+        """Of each row for the fit: the errors count without the degrees of freedom that the curves take.
+
+        Equation   + p / (2 n) (ln e1 + ln e2), p parameters in n rows, half of them of each curve
+        """
+        return self.per_row(theta) + self.n_law / 2 * float(np.sum(theta[self.n_law :])) / len(self.x)
+
 
 def fit_statistics(
     table: DriftStatistics, t0_s: float | None, g_max_uS: float | None, model: str | None, seed: int
@@ -96,11 +103,11 @@ def fit_statistics(
 
     def law_to_rank(law: DriftLaw) -> Law:
         whole = StatisticsLikelihood(table, x, law)
-        near = estimate(whole.per_row, whole.best_start(), whole.bounds())  # only where the search begins
+        near = estimate(whole.restricted, whole.best_start(), whole.bounds())  # only where the search begins
 
         def held_out(train: NDArray[np.bool_], test: NDArray[np.bool_]) -> Floats:
             own = StatisticsLikelihood(_rows(table, train), x[train], law)
-            theta = estimate(own.per_row, near, own.bounds())
+            theta = estimate(own.restricted, near, own.bounds())
             return StatisticsLikelihood(_rows(table, test), x[test], law).per_row(theta)
 
         return Law(law.name, len(law.names()) + 2, held_out)
@@ -112,9 +119,9 @@ def fit_statistics(
     problem = StatisticsLikelihood(table, x, law)
     start, bounds = problem.best_start(), problem.bounds()
     if law.has_kinks:
-        found = maximise_with_kinks(problem.per_row, start, bounds)
+        found = maximise_with_kinks(problem.restricted, start, bounds)
     else:
-        found = maximise(problem.per_row, start, bounds, clusters=np.arange(len(x)))
+        found = maximise(problem.restricted, start, bounds, clusters=np.arange(len(x)))
     parameters, draws = found.reported(problem.names(), ("1",) * len(problem.names()), problem.natural, seed)
     z, _ = problem.residuals(found.values)
     tests = [shape_test(z)] if len(z) >= 5 else []

@@ -106,9 +106,10 @@ def maximise(
 ) -> Maximum:
     """`estimate` with the covariance of the estimates.
 
-    Equation   H^-1, the inverse of the negative second derivatives; with clusters H^-1 J H^-1 k / (k - 1), where J is
+    Equation   H^-1, the inverse of the negative second derivatives; with clusters H^-1 J H^-1 k / (k - p), where J is
                the sum of g g^T over the k clusters and g the score of one, which also holds where units of a cluster
-               are alike or the law is only nearly right
+               are alike or the law is only nearly right; p: parameters, k / 2 at most
+    Source     of the factor: J. G. MacKinnon, H. White, J. Econom. 29, 305 (1985), DOI 10.1016/0304-4076(85)90158-7
     Arguments  clusters: (n,) to which cluster each unit belongs; none: units are independent and the law is right
     """
     values = estimate(per_unit, start, bounds)
@@ -130,7 +131,7 @@ def maximise(
         k = index.max() + 1
         scores = _scores(per_unit, values, step)[:, free]
         scores = np.stack([np.bincount(index, column, k) for column in scores.T], axis=1)
-        inverse = inverse @ (scores.T @ scores) @ inverse * (k / (k - 1))
+        inverse = inverse @ (scores.T @ scores) @ inverse * (k / max(k - len(free), k / 2))
     covariance = np.zeros((len(values), len(values)))
     covariance[np.ix_(free, free)] = inverse
     unidentified = np.zeros(len(values), bool)

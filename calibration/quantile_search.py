@@ -134,8 +134,8 @@ def _round(
 def covariance(scores: Floats, basis: csr_array, cell: NDArray[np.int64], nodes: Nodes) -> Floats:
     """Covariance (p, p) of the coefficients in their flat order.
 
-    Equation   H^-1 J H^-1 k / (k - 1): H the outer products of the scores of reads plus the penalty, J those of the
-               scores of the k cells
+    Equation   H^-1 J H^-1 k / (k - p): H the outer products of the scores of reads plus the penalty, J those of the
+               scores of the k cells, p coefficients (the factor as in calibration.maximum)
     """
     width = scores.shape[1]
     each = len(basis.indices) // len(scores)  # nodes of a read
@@ -148,4 +148,4 @@ def covariance(scores: Floats, basis: csr_array, cell: NDArray[np.int64], nodes:
     curvature = information(scores, basis, _differences(nodes))
     unit = np.sqrt(np.diag(curvature).clip(1e-300))
     inverse = np.linalg.pinv(curvature / np.outer(unit, unit), hermitian=True) / np.outer(unit, unit)
-    return inverse @ (of_cell.T @ of_cell).toarray() @ inverse * (k / (k - 1))
+    return inverse @ (of_cell.T @ of_cell).toarray() @ inverse * (k / max(k - len(inverse), k / 2))
