@@ -43,7 +43,7 @@ bench: $(INSTALLED)
 	OMP_WAIT_POLICY=passive $(BIN)/python tests/benchmarks/peers.py
 
 coverage: $(INSTALLED)
-	# every fitter on 200 simulated tables: coverage of intervals, bias, rejection of wrong and right laws; a quarter of an hour
+	# every fitter on 200 simulated tables: coverage of intervals, bias, rejection of wrong and right laws; half an hour
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -P tests/benchmarks/coverage.py
 
 docs: $(INSTALLED)

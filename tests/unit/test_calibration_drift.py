@@ -16,16 +16,16 @@ from crossbar_sim.spec import ChipSpec
 from device_models.errors import UsageError
 from device_models.pcm_1m import Pcm1M
 
-N_CELLS, T_S = 512, np.geomspace(20, 1e5, 20)
+N_CELLS, T_S, PCM = 512, np.geomspace(20, 1e5, 20), Pcm1M()
 DIGITISED = Path(__file__).parents[2] / ".." / "shared" / "data" / "devices" / "pcm_reram_ibm_digitised"
 
 
-def drifting(seed, mean=None, spread=None, t_s=T_S, read=0.01, n=N_CELLS, t0_s=20.0):
-    """Cells of the million-device array, or of one exponent law; read noise relative to the conductance."""
+def drifting(seed, mean=PCM.nu_mean, spread=PCM.nu_sigma, t_s=T_S, read=0.01, n=N_CELLS, t0_s=20.0):
+    """Cells of the million-device array, or of laws of their own, numbers or functions of the conductance; read noise
+    relative to the conductance."""
     rng = np.random.default_rng(seed)
     g = rng.uniform(0.25, 25, n)
-    m = Pcm1M().nu_mean(g) if mean is None else mean
-    s = Pcm1M().nu_sigma(g) if spread is None else spread
+    m, s = (law(g) if callable(law) else law for law in (mean, spread))
     nu = np.abs(m + s * rng.standard_normal(n))
     start = g * np.exp(0.05 * rng.standard_normal(n))
     noise = np.exp(read * rng.standard_normal((n, len(t_s))))
