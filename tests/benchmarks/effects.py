@@ -2,12 +2,13 @@
 
     python tests/benchmarks/effects.py [devices | mapping | converters]
 
-The layers are those of the first four blocks of SmolLM2-135M-Instruct, 14 million weights, each with 512 vectors that
+The layers are those of the first two blocks of SmolLM2-135M-Instruct, 7 million weights, each with 512 vectors that
 it meets in the model; where programming them takes longer than 20 s, one projection (SLOW).
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from functools import cache
@@ -20,7 +21,7 @@ from paired import Ratio, machine, paired, publish, table
 
 import crossbar_sim as cs
 
-RUNS = min(5, paired_runs)
+RUNS = min(3, paired_runs)
 Effects = dict[str, tuple[cs.ChipSpec, dict[str, Any]]]
 """The chip without the effect, and what switches it on."""
 BASE = cs.ChipSpec.preset("pcm_1m").evolve(read_noise="frozen")
@@ -32,6 +33,7 @@ DESCENT = {"kind": "gradient_descent", "eta": 0.1, "batch": 32, "steps": 20, **W
 AMPLITUDE = {"kind": "amplitude", "v_read_V": 0.2}
 STUCK = {"device.faults": {"p_reset": 0.005, "p_set": 0.005}}
 RERAM = cs.ChipSpec.preset("milo_rram").device
+INL = tuple(tuple(0.3 * math.sin(code / 9 + shift) for code in range(254)) for shift in range(4))
 CIRCUIT = {"sigma_cap": 0.01, "sigma_cmp": 0.001}
 
 DEVICES: Effects = {
@@ -94,6 +96,7 @@ CONVERTERS: Effects = {
     "ADC: cco, random phase": (BASE, {"adc": {"kind": "cco", "correction": "random_phase"}}),
     **{f"ADC: {kind}, unequal parts": (BASE, {"adc": {"kind": kind, **CIRCUIT}})
        for kind in ("ramp", "sar", "pipeline", "cyclic")},
+    "ADC: tabulated, four converters": (BASE, {"adc": {"kind": "tabulated", "inl_lsb": INL}}),
     "ADC: stochastic rounding": (BASE, {"adc.stochastic_rounding": True}),
     "ADC: output noise": (BASE, {"adc.output_noise": 0.01}),
     "ADC: gain, offset and cubic": (BASE, {"adc.gain_sd": 0.01, "adc.offset_sd_lsb": 0.5, "adc.inl_cubic": 0.01}),
@@ -113,7 +116,7 @@ SLOW = ("wires: exact", "programming: gradient descent, 20 steps")
 
 @cache
 def the_layers(slow: bool) -> Layers:
-    return smollm2_layers(1, "q_proj") if slow else smollm2_layers(4)
+    return smollm2_layers(1, "q_proj") if slow else smollm2_layers(2)
 
 
 @cache
