@@ -23,26 +23,28 @@ from crossbar_sim.kernels.pairs import is_plain_pair
 from crossbar_sim.mapping import ModelPlan, TilePlan, layout_of
 from crossbar_sim.mapping.layout import Layout
 from crossbar_sim.spec import ChipSpec, GradientDescentProgramming, OffsetEncoding, ProgramVerify, UniformAdcSpec
+from crossbar_sim.spec.adc import RampAdcSpec, SarAdcSpec, TabulatedAdcSpec
 from device_models.errors import UsageError
 
 VECTORS = 512
 _LATER_S = 1.0  # by then devices have all that they will ever have
 
 # multiply-adds of the digital forward
-PLAIN_WEIGHT, PLAIN_DEVICE = 350.0, 250.0
+PLAIN_WEIGHT, PLAIN_DEVICE = 270.0, 170.0
 """State of a weight of plain pairs (kernels.pairs), and of each of its devices where they differ from their targets."""
 WEIGHT, DEVICE = 1100.0, 600.0
 """The same of any other weight, for each plane, and of each of its devices."""
-FEATURE, TRAP, PULSE = 700.0, 1900.0, 160.0
+FEATURE, TRAP, PULSE = 500.0, 1800.0, 160.0
 """A further feature of a device (array.features), a trap, a pulse that write-verify may take."""
-WIRES = {"ratio": 500.0, "first_order": 500.0, "exact": 100_000.0}
+WIRES = {"ratio": 300.0, "first_order": 300.0, "exact": 100_000.0}
 """Wires around a device, by model."""
 INPUT, PASS = 15.0, 90.0
 """An input of a feature; one of each pass where there are several."""
-CONVERSION, ADC, NORMAL = 65.0, 40.0, 75.0
-"""An output of a part: without ADC, more with one, more where it draws a random number."""
-PROBED = 1.5
-"""A weight and a vector of a reference read or a step of gradient descent: few vectors are multiplied less fast."""
+CONVERSION, ADC, SEARCH, NORMAL = 65.0, 40.0, 250.0, 75.0
+"""An output of a part: without ADC, more with one, with one that searches its table, where it draws random numbers."""
+PROBED, DESCENT = 3.0, 1700.0
+"""A weight and a vector of a reference read, whose few vectors are multiplied less fast; a weight and a step of
+gradient descent beside its read and its state."""
 
 
 class Layer(NamedTuple):
@@ -82,7 +84,7 @@ def expect(layers: Iterable[Layer], vectors: int = VECTORS, regenerated: bool = 
 
     Arguments  regenerated: as the option `state` of map_model
     Valid      memory within 10 % where the state is more than 100 MiB; times within a factor of 1.5 on the processor of
-               docs/performance.md for 64 vectors and more
+               docs/performance.md for 64 vectors and more on tiles of 256 rows and more; exact wires were not held against it
     Errors     UsageError for vectors that are no whole number or below 1
     Test       tests/unit/test_expected.py; measured against each effect in docs/performance.md
     """
@@ -131,7 +133,8 @@ def _traits(spec: ChipSpec) -> _Traits:
     layout = layout_of(spec.encoding) if whole else layout_of(spec.encoding).apart()
     table, effects = device_tables(spec.device, spec.programming, spec.read_noise, _LATER_S)
     features = features_of(spec)
-    plain = features is None and spec.wires is None and spec.tile.faults is None
+    written = isinstance(spec.programming, GradientDescentProgramming)
+    plain = features is None and spec.tile.faults is None and not written
     return _Traits(
         layout=layout,
         passes=len(passes),
@@ -161,13 +164,13 @@ class _Cost:
     @property
     def state_work(self) -> float:
         how, spec, devices = self.how, self.spec, self.how.layout.n_devices
+        wires = 0.0 if spec.wires is None else WIRES[spec.wires.model] * how.features * devices
         if how.plain:
-            return self.cells * (PLAIN_WEIGHT + (PLAIN_DEVICE * devices if how.varied else 0.0))
+            return self.cells * (PLAIN_WEIGHT + (PLAIN_DEVICE * devices if how.varied else 0.0) + wires)
         each = DEVICE + FEATURE * (how.features - 1)
         each += TRAP * spec.device.telegraph.traps_per_device if spec.device.telegraph is not None else 0.0
         each += PULSE * spec.programming.max_pulses if isinstance(spec.programming, ProgramVerify) else 0.0
-        each += WIRES[spec.wires.model] * how.features if spec.wires is not None else 0.0
-        return self.cells * (WEIGHT * self.planes + each * devices)
+        return self.cells * (WEIGHT * self.planes + each * devices + wires)
 
     @property
     def probe_work(self) -> float:
@@ -179,7 +182,7 @@ class _Cost:
         if not isinstance(self.spec.programming, GradientDescentProgramming):
             return 0.0
         read = self.spec.programming.batch * (self.how.features + self.how.noisy) * PROBED * self.cells
-        return self.spec.programming.steps * (read + self.state_work)
+        return self.spec.programming.steps * (read + self.state_work + DESCENT * self.cells)
 
     def read_work(self, vectors: int) -> float:
         how = self.how
@@ -192,7 +195,8 @@ class _Cost:
     def _conversion(self) -> float:
         adc = self.spec.adc
         draws = self.how.noisy > 0 or (adc is not None and adc.output_noise is not None)
-        return CONVERSION + (ADC if adc is not None else 0.0) + (NORMAL if draws else 0.0)
+        search = SEARCH if isinstance(adc, RampAdcSpec | SarAdcSpec | TabulatedAdcSpec) else 0.0
+        return CONVERSION + (ADC if adc is not None else 0.0) + search + (NORMAL if draws else 0.0)
 
     @property
     def state_bytes(self) -> int:
