@@ -84,7 +84,7 @@ def expect(layers: Iterable[Layer], vectors: int = VECTORS, regenerated: bool = 
 
     Arguments  regenerated: as the option `state` of map_model
     Valid      memory within 10 % where the state is more than 100 MiB; times within a factor of 1.5 on the processor of
-               docs/performance.md for 64 vectors and more on tiles of 256 rows and more; exact wires were not held against it
+               docs/performance.md from 64 vectors and tiles of 256 rows on; exact wires were not held against it
     Errors     UsageError for vectors that are no whole number or below 1
     Test       tests/unit/test_expected.py; measured against each effect in docs/performance.md
     """
