@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,17 +86,24 @@ class Chip:
         kind: Literal["global", "column", "affine"] | None = "global",
         probe_vectors: int | None = None,
         reference: Literal["measured", "exact"] = "measured",
+        probe_amplitude: float | None = None,
     ) -> None:
         """Choose the drift compensation from now on and renew it for the present time; `None` switches it off.
 
-        The kinds and options are those of `crossbar_sim.spec.compensation`; `probe_vectors` None is the number that
-        belongs to the kind. The reference read of the end of programming is repeated on the state at time 0.
+        The kinds and options are those of `crossbar_sim.spec.compensation`; options that are None are what belongs to
+        the kind. The reference read of the end of programming is repeated on the state at time 0.
         """
         kinds = compensation_kinds()
         if kind is not None and kind not in kinds:
             raise UsageError(f"kind = {kind!r}: must be {', '.join(kinds)} or None{nearest(str(kind), kinds)}")
-        options = {} if probe_vectors is None else {"probe_vectors": probe_vectors}
-        chosen = None if kind is None else kinds[kind](reference=reference, **options)
+        given = {"probe_vectors": probe_vectors, "probe_amplitude": probe_amplitude}
+        options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if reference != "measured":
+            options["reference"] = reference
+        if kind is None and options:
+            text = ", ".join(f"{name} = {value!r}" for name, value in options.items())
+            raise UsageError(f"{text}: cannot act, because kind = None switches the compensation off")
+        chosen = None if kind is None else kinds[kind](**options)
         self._each(
             lambda programmed: programmed.choose_compensation(chosen, self.time_s), "compensating drift", "compensate"
         )

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import torch
 
+from crossbar_sim.array.drive import has_bf16_products
 from crossbar_sim.array.features import features_of
 from crossbar_sim.array.matrix import device_tables
-from crossbar_sim.array.read_numba import block_columns, has_bf16_products
+from crossbar_sim.array.read_numba import block_columns
 from crossbar_sim.converters.dac import WHOLE, input_passes
 from crossbar_sim.kernels.conductance import plane_tables
 from crossbar_sim.kernels.pairs import is_plain_pair

@@ -46,6 +46,10 @@ class ChipSummary:
     n_clipped: int
     n_outputs: int
     n_saturated: int
+    n_vectors: int
+    """Vectors that rows of tiles with bound management read."""
+    n_read_again: int
+    n_repeats: int
 
     def __str__(self) -> str:
         lines = [str(self.plan), f"seed {self.seed}, {readable_time(self.time_s)} after programming"]
@@ -72,6 +76,11 @@ class ChipSummary:
             )
         else:
             lines.append("inputs clipped, outputs saturated: nothing was read yet")
+        if self.n_vectors:
+            lines.append(
+                f"vectors read again by bound management: {_share(self.n_read_again, self.n_vectors)}, "
+                f"{1 + self.n_repeats / self.n_vectors:.2f} reads per vector"
+            )
         return "\n".join(lines)
 
 
@@ -101,6 +110,9 @@ def summarise(plan: ModelPlan, matrices: Mapping[str, ProgrammedMatrix], seed: i
         n_clipped=sum(part.n_clipped for part in parts),
         n_outputs=sum(part.n_outputs for part in parts),
         n_saturated=sum(part.n_saturated for part in parts),
+        n_vectors=sum(part.n_inputs // part.plan.n_in * len(part.plan.rows) for part in parts if part.max_halvings),
+        n_read_again=sum(part.n_read_again for part in parts),
+        n_repeats=sum(part.n_repeats for part in parts),
     )
 
 
@@ -137,6 +149,8 @@ def _effects(specs: list[ChipSpec], compensation: Compensation | None) -> list[s
     bounds = sorted({each.adc.bound for each in specs if each.adc is not None})
     bound = f"{bounds[0]:g} to {bounds[-1]:g}, by layer" if len(bounds) > 1 else f"{bounds[0]:g}" if bounds else ""
     effects.append(f"ADC {spec.adc.bits} bit, bound {bound}" if spec.adc else "ADC off")
+    if spec.adc and spec.adc.bound_management:
+        effects.append(f"bound management with up to {spec.adc.bound_management.max_halvings} halvings")
     if spec.adc and spec.adc.output_noise:
         effects.append(f"output noise {spec.adc.output_noise:g}")
     if spec.read_noise is None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.random_torch import read_normals
@@ -22,6 +24,8 @@ class Drive(NamedTuple):
     """(T, n_in)"""
     squares: torch.Tensor | None
     """(T, n_in) of the inputs; None where devices have no read noise"""
+    tries: NDArray[np.uint32]
+    """(row tiles, T), see crossbar_sim.kernels.tries"""
 
 
 class Kept(NamedTuple):
@@ -50,8 +54,8 @@ class Columns:
         self.noise = matrix.output_noise / self.step
         self.keys = [(int(low), int(high)) for low, high in read_keys(matrix.read_key, read, len(matrix.parts))]
 
-    def drive(self, inputs: torch.Tensor) -> Drive:
-        return Drive(inputs, None if self.variance is None else inputs.square())
+    def drive(self, inputs: torch.Tensor, tries: NDArray[np.uint32]) -> Drive:
+        return Drive(inputs, None if self.variance is None else inputs.square(), tries)
 
     def room(self, n_vectors: int, device: torch.device) -> Kept:
         """Where `shown` leaves what the derivative needs."""
@@ -64,7 +68,7 @@ class Columns:
     def shown(self, k: int, start: int, stop: int, drive: Drive, kept: Kept, counted: torch.Tensor) -> torch.Tensor:
         """(T, stop - start) what columns of part k show; `start` is a multiple of GROUP.
 
-        `counted` (T,) grows by the outputs within the bound of an ADC.
+        `counted` (row tiles, T) grows by the outputs within the bound of an ADC.
         """
         v = torch.mm(drive.inputs[:, self._rows(k)], self._of(self.effective, k, start, stop).t())
         if self.matrix.is_noisy:
@@ -73,13 +77,13 @@ class Columns:
             return v
         code = torch.clamp(v.round_(), -self.adc.levels, self.adc.levels)
         within = v.eq_(code)  # as floats, which are compared and added several times faster than truth values
-        counted.add_(within.sum(dim=1))
+        counted[self.matrix.parts[k].row_tile].add_(within.sum(dim=1))
         if kept.within is not None:
             kept.within[k, :, start:stop].copy_(within)
         return code
 
     def _add_noise(self, v: torch.Tensor, k: int, start: int, stop: int, drive: Drive, kept: Kept) -> None:
-        z = read_normals(self.keys[k], v.shape[0], v.shape[1], v.device, start)
+        z = read_normals(self.keys[k], drive.tries[self.matrix.parts[k].row_tile], v.shape[1], v.device, start)
         if self.variance is None or drive.squares is None:
             spread = torch.full_like(v, self.noise**2)
         else:

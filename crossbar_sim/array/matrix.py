@@ -143,8 +143,9 @@ class AnalogMatrix:
         self.age(weight, 0.0)
 
     def reset_counts(self) -> None:
-        """Start counting inputs, clipped inputs, outputs and saturated outputs anew."""
+        """Start counting inputs, clipped inputs, outputs, saturated outputs, vectors read again and repeats anew."""
         self.n_inputs = self.n_clipped = self.n_outputs = self.n_saturated = 0
+        self.n_read_again = self.n_repeats = 0
 
     def age(self, weight: torch.Tensor, t_s: float) -> None:
         """Compute the state `t_s` seconds after programming from the target `weight`; drift_factor is left alone."""
@@ -336,6 +337,12 @@ class AnalogMatrix:
     def output_noise(self) -> float:
         """S.d. of the noise ahead of the ADC per read, in units of the bound [1]."""
         return (self.spec.adc.output_noise or 0.0) if self.spec.adc is not None else 0.0
+
+    @property
+    def max_halvings(self) -> int:
+        """How often a vector may be read again where outputs saturate."""
+        management = self.spec.adc.bound_management if self.spec.adc is not None else None
+        return 0 if management is None else management.max_halvings
 
     @property
     def is_noisy(self) -> bool:

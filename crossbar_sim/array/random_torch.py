@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from crossbar_sim.kernels.mvm import GROUP
 from crossbar_sim.kernels.read_normals import fill_read_normals
@@ -35,30 +36,30 @@ def threefry(key: tuple[int, int], x0: torch.Tensor, x1: torch.Tensor) -> tuple[
 
 
 def read_normals(
-    key: tuple[int, int], n_vectors: int, n_cols: int, device: torch.device, first_col: int = 0
+    key: tuple[int, int], tries: NDArray[np.uint32], n_cols: int, device: torch.device, first_col: int = 0
 ) -> torch.Tensor:
-    """Normals (n_vectors, n_cols) in float32 of one read of one part, from column `first_col` (a multiple of GROUP) on.
+    """Normals (T, n_cols) in float32 of tries (T,) to read one part (`kernels.tries`), from column `first_col` on.
 
-    On CPUs they come from the kernel, a few times faster than in torch operations.
+    `first_col` is a multiple of GROUP. On CPUs they come from the kernel, a few times faster than in torch operations.
     """
     if device.type != "cpu":
-        return device_normals(key, n_vectors, n_cols, device, first_col)
-    z = torch.empty((n_vectors, n_cols), dtype=torch.float32)
+        return device_normals(key, tries, n_cols, device, first_col)
+    z = torch.empty((len(tries), n_cols), dtype=torch.float32)
     use_threads(torch.get_num_threads())
-    fill_read_normals(np.array(key, np.uint32), first_col, z.numpy())
+    fill_read_normals(np.array(key, np.uint32), tries, first_col, z.numpy())
     return z
 
 
 def device_normals(
-    key: tuple[int, int], n_vectors: int, n_cols: int, device: torch.device, first_col: int = 0
+    key: tuple[int, int], tries: NDArray[np.uint32], n_cols: int, device: torch.device, first_col: int = 0
 ) -> torch.Tensor:
     """What `read_normals` gives, in torch operations."""
     half = GROUP // 2
     n_groups = -(-n_cols // GROUP)
     lanes = torch.arange(first_col // 2, first_col // 2 + n_groups * half, dtype=torch.int32, device=device)
-    vectors = torch.arange(n_vectors, dtype=torch.int32, device=device)
+    n_vectors, numbers = len(tries), torch.from_numpy(tries.astype(np.int32)).to(device)
     bits0, phase = threefry(
-        key, lanes.expand(n_vectors, -1).contiguous(), vectors[:, None].expand(-1, len(lanes)).contiguous()
+        key, lanes.expand(n_vectors, -1).contiguous(), numbers[:, None].expand(-1, len(lanes)).contiguous()
     )
     uniform = ((bits0 >> 1) & 0x7FFFFFFF).float().mul_(2.0**-31).add_(2.0**-32)
     radius = uniform.log_().mul_(-2.0).sqrt_()

@@ -2,49 +2,34 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from crossbar_sim.array.bound_management import count_repeats, halve_inputs
+from crossbar_sim.array.drive import (
+    Drive,
+    convert_inputs,
+    drives,
+    featured,
+    no_squares,
+    product_dtype,
+    squares_of,
+    workspace,
+)
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.stored import stored
-from crossbar_sim.converters.dac import Pass, split_codes
-from crossbar_sim.kernels.mvm import GROUP, quantise_inputs, read_columns, read_few, read_keys
+from crossbar_sim.kernels.mvm import GROUP, read_columns, read_few, read_keys
 from crossbar_sim.kernels.random import random_key
 from crossbar_sim.kernels.threads import use_threads
+from crossbar_sim.kernels.tries import first_tries
 
 _BLOCK_ELEMENTS = 1 << 19  # column sums of one block, 2 MB in float32, stay in a core's second-level cache
 _FEW_VECTORS = 4  # up to here a read is one kernel of our own
 _SERIAL_PRODUCTS = 100_000
-
-
-@cache
-def has_bf16_products() -> bool:
-    """Whether this processor multiplies bfloat16 matrices faster than float32 ones, as far as torch can tell."""
-    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
-
-
-class _Workspace(threading.local):
-    """Buffers kept from call to call, one set per Python thread."""
-
-    def __init__(self) -> None:
-        self.buffers: dict[tuple[str, torch.dtype], torch.Tensor] = {}
-
-    def take(self, name: str, shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
-        size = shape[0] * shape[1]
-        buffer = self.buffers.get((name, dtype))
-        if buffer is None or buffer.numel() < size:
-            buffer = self.buffers[name, dtype] = torch.empty(size, dtype=dtype)
-        return buffer[:size].view(shape)
-
-
-_workspace = _Workspace()
 
 
 def block_columns(n_vectors: int) -> int:
@@ -52,50 +37,69 @@ def block_columns(n_vectors: int) -> int:
     return max(GROUP, _BLOCK_ELEMENTS // max(1, n_vectors) // GROUP * GROUP)
 
 
-class _Drive(NamedTuple):
-    """What the word lines carry during one conversion, in codes, and what its result counts for."""
+class _Try(NamedTuple):
+    """What one try to read vectors gave."""
 
-    codes: torch.Tensor
-    """(T, n_in)"""
-    squares: torch.Tensor
-    """(T, n_in) for the variance product, (0, 0) where it is not needed"""
-    levels: int
-    """Code of a fully driven line."""
-    weight: float
-    """Of the converted value, relative to an input of full scale."""
-    polarity: int
-    """Sign of the devices that are read; 0 for the differences of pairs."""
-    more: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()
-    """Codes and squares of further features (crossbar_sim.array.features)."""
+    y: torch.Tensor
+    """(T, n_out)"""
+    clipped: NDArray[np.int64]
+    """(T,) inputs beyond their range"""
+    beyond: NDArray[np.bool_]
+    """(row tiles, T) whether an output of the tile saturated"""
+    n_clipped: int
+    n_saturated: int
 
 
 @torch.no_grad()
 def read_numba(matrix: AnalogMatrix, x: torch.Tensor, bias: torch.Tensor | None, read: int) -> torch.Tensor:
     """y (T, n_out) = bias + the digital outputs of all tiles for x (T, n_in); both in the matrix' float type."""
-    y = torch.empty((x.shape[0], matrix.plan.n_out), dtype=matrix.dtype)
     offset = torch.zeros(matrix.plan.n_out, dtype=matrix.dtype) if bias is None else bias.detach().to(matrix.dtype)
+    tries = first_tries(len(matrix.plan.rows), x.shape[0])
+    y, clipped, beyond, n_clipped, n_saturated = _read(matrix, x, offset, read, tries)
+    if matrix.max_halvings and n_saturated:
+
+        def read_again(vectors: NDArray[np.intp], own_tries: NDArray[np.uint32]) -> NDArray[np.bool_]:
+            nonlocal n_saturated
+            again = _read(matrix, x[vectors], offset, read, own_tries)
+            y[vectors], clipped[vectors], n_saturated = again.y, again.clipped, again.n_saturated
+            return again.beyond
+
+        count_repeats(matrix, halve_inputs(matrix.max_halvings, tries, beyond, read_again))
+        n_clipped = int(clipped.sum())
+    matrix.n_inputs += x.numel()
+    matrix.n_clipped += n_clipped
+    references = matrix.reference_columns
+    columns = matrix.plan.n_out + (0 if references is None else references.plan.n_out)
+    matrix.n_outputs += x.shape[0] * columns * matrix.n_conversions
+    matrix.n_saturated += n_saturated
+    return y
+
+
+def _read(matrix: AnalogMatrix, x: torch.Tensor, offset: torch.Tensor, read: int, tries: NDArray[np.uint32]) -> _Try:
+    """One try (row tiles, T) of each vector x (T, n_in)."""
+    y = torch.empty((x.shape[0], matrix.plan.n_out), dtype=matrix.dtype)
+    beyond, clipped = np.zeros(tries.shape, np.bool_), np.zeros(x.shape[0], np.int64)
     plain = len(matrix.passes) == 1 and matrix.features is None
     few = x.shape[0] <= _FEW_VECTORS and plain and matrix.readouts[0].is_shared
     use_threads(1 if few else torch.get_num_threads())
-    codes, squares, full_scale = _convert_inputs(matrix, x, read, with_squares=plain and not few)
+    codes, squares, full_scale, n_clipped = convert_inputs(matrix, x, read, tries, clipped, plain and not few)
     keys = read_keys(matrix.read_key, read, len(matrix.parts) * len(matrix.conversions))
+    saturated = 0
     if few:
-        matrix.n_saturated += _convert_few(matrix, codes, full_scale, offset, keys, y)
+        saturated += _convert_few(matrix, codes, full_scale, offset, keys, tries, y, beyond)
         _add_offsets(matrix, full_scale, 1.0, 0, y)
     else:
         first = True
-        for number, drive in enumerate(_drives(matrix, codes, squares)):
+        for number, drive in enumerate(drives(matrix, codes, squares)):
             own = keys[number * len(matrix.parts) :]
-            matrix.n_saturated += _convert_many(matrix, drive, full_scale, offset, own, first, y)
+            saturated += _convert_many(matrix, drive, full_scale, offset, own, tries, first, y, beyond)
             _add_offsets(matrix, full_scale, drive.weight, drive.polarity, y)
             first = False
-    matrix.n_inputs += x.numel()
-    matrix.n_outputs += y.numel() * matrix.n_conversions
     if matrix.zero:
         _subtract_zero(matrix, codes, full_scale, y)
     if matrix.reference_columns is not None:
-        _subtract_reference(matrix, matrix.reference_columns, codes, full_scale, read, y)
-    return y
+        saturated += _subtract_reference(matrix, matrix.reference_columns, codes, full_scale, read, tries, y, beyond)
+    return _Try(y, clipped, beyond, n_clipped, saturated)
 
 
 @torch.no_grad()
@@ -111,10 +115,11 @@ def read_tiles(
     levels = matrix.dac_levels or 1
     codes = (probes * levels).to(matrix.dtype)
     alike = codes if matrix.features is not None else codes[:1]  # +-1 all have the same squares, and so variances
-    drive = _featured(matrix, _Drive(codes, _squares(matrix, alike), levels, 1.0, 0))
+    drive = featured(matrix, Drive(codes, squares_of(matrix, alike), levels, 1.0, 0))
     full_scale = torch.ones(n_probes, dtype=matrix.dtype)
     use_threads(torch.get_num_threads())
     one, zero = torch.ones(matrix.plan.n_out, dtype=matrix.dtype), torch.zeros(matrix.plan.n_out, dtype=matrix.dtype)
+    tries, beyond = first_tries(1, n_probes)[0], np.zeros(n_probes, np.bool_)
     for k in range(len(matrix.parts)):
         outputs = torch.empty((n_probes, matrix.plan.n_out), dtype=matrix.dtype)
         key = np.array(random_key(matrix.seed, matrix.name, purpose, k), dtype=np.uint32)
@@ -124,7 +129,9 @@ def read_tiles(
             if variances.shape[0] == 1:
                 variances = variances.expand(n_probes, -1).contiguous()
             factor = one[start:stop]  # converters belong to columns of the matrix, so these are read at their place
-            _convert(matrix, k, sums, variances, levels, full_scale, factor, zero, key, start, True, outputs)
+            _convert(
+                matrix, k, sums, variances, levels, full_scale, factor, zero, key, tries, start, True, outputs, beyond
+            )
         for c, (start, stop) in enumerate(matrix.plan.cols):
             yield (k, c), outputs[:, start:stop]
 
@@ -135,40 +142,52 @@ def read_tile(matrix: AnalogMatrix, k: int, c: int, x: torch.Tensor, key: NDArra
     levels, (start, stop) = matrix.dac_levels or 1, matrix.plan.cols[c]
     codes = torch.zeros((len(x), matrix.plan.n_in), dtype=matrix.dtype)
     codes[:, slice(*matrix.parts[k].rows)] = x * levels
-    drive = _featured(matrix, _Drive(codes, _squares(matrix, codes), levels, 1.0, 0))
+    drive = featured(matrix, Drive(codes, squares_of(matrix, codes), levels, 1.0, 0))
     sums, variances = _sum_columns(matrix, drive, k, start, stop)
     one, zero = torch.ones(stop - start, dtype=matrix.dtype), torch.zeros(matrix.plan.n_out, dtype=matrix.dtype)
     outputs = torch.empty((len(x), matrix.plan.n_out), dtype=matrix.dtype)
     unit = torch.ones(len(x), dtype=matrix.dtype)
+    tries, beyond = first_tries(1, len(x))[0], np.zeros(len(x), np.bool_)
     use_threads(torch.get_num_threads())
-    _convert(matrix, k, sums, variances, levels, unit, one, zero, key, start, True, outputs)
+    _convert(matrix, k, sums, variances, levels, unit, one, zero, key, tries, start, True, outputs, beyond)
     return outputs[:, start:stop]
 
 
 @torch.no_grad()
 def column_outputs(matrix: AnalogMatrix, x: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The outputs (T, n_out) of every part and conversion when x (T, n_in) is read, in fully driven devices."""
-    codes, squares, _ = _convert_inputs(matrix, x, matrix.reads, with_squares=len(matrix.passes) == 1)
+    """The outputs (T, n_out) of every part and conversion when x (T, n_in) is read, in fully driven devices.
+
+    Of the first try, where vectors may be read again.
+    """
+    tries = first_tries(len(matrix.plan.rows), x.shape[0])
+    unused, beyond = np.zeros(x.shape[0], np.int64), np.zeros(tries.shape, np.bool_)
+    codes, squares, *_ = convert_inputs(matrix, x, matrix.reads, tries, unused, with_squares=len(matrix.passes) == 1)
     n_out, unit = matrix.plan.n_out, torch.ones(x.shape[0], dtype=matrix.dtype)
     one, zero = torch.ones(n_out, dtype=matrix.dtype), torch.zeros(n_out, dtype=matrix.dtype)
     keys = read_keys(matrix.read_key, matrix.reads, len(matrix.parts) * len(matrix.conversions))
-    for number, drive in enumerate(_drives(matrix, codes, squares)):
+    for number, drive in enumerate(drives(matrix, codes, squares)):
         for k in _parts_read(matrix, drive.polarity):
             outputs = torch.empty((x.shape[0], n_out), dtype=matrix.dtype)
             sums, variances = _sum_columns(matrix, drive, k, 0, n_out)
             key = keys[number * len(matrix.parts) + k]
-            _convert(matrix, k, sums, variances, drive.levels, unit, one, zero, key, 0, True, outputs)
+            tile = matrix.parts[k].row_tile
+            _convert(
+                matrix, k, sums, variances, drive.levels, unit, one, zero, key, tries[tile], 0, True, outputs,
+                beyond[tile],
+            )  # fmt: skip
             yield outputs
 
 
 def _convert_many(
     matrix: AnalogMatrix,
-    drive: _Drive,
+    drive: Drive,
     full_scale: torch.Tensor,
     offset: torch.Tensor,
     keys: NDArray[np.uint32],
+    tries: NDArray[np.uint32],
     first: bool,
     y: torch.Tensor,
+    beyond: NDArray[np.bool_],
 ) -> int:
     """Sum and convert all columns block by block and add them up over parts; the number of saturated outputs."""
     n_vectors, n_out = drive.codes.shape[0], matrix.plan.n_out
@@ -179,11 +198,12 @@ def _convert_many(
         stop = min(start + block_columns(n_vectors), n_out)
         for k in parts:
             sums, variances = _sum_columns(matrix, drive, k, start, stop)
-            factor, scale = gain[k, start:stop], full_scale[matrix.parts[k].row_tile]
+            factor, tile = gain[k, start:stop], matrix.parts[k].row_tile
             sets = first and k == parts[0]
             saturated += _convert(
-                matrix, k, sums, variances, drive.levels, scale, factor, offset, keys[k], start, sets, y
-            )
+                matrix, k, sums, variances, drive.levels, full_scale[tile], factor, offset, keys[k], tries[tile],
+                start, sets, y, beyond[tile],
+            )  # fmt: skip
     return saturated
 
 
@@ -208,7 +228,9 @@ def _convert_few(
     full_scale: torch.Tensor,
     offset: torch.Tensor,
     keys: NDArray[np.uint32],
+    tries: NDArray[np.uint32],
     y: torch.Tensor,
+    beyond: NDArray[np.bool_],
 ) -> int:
     """What `_convert_many` does, for a few vectors played out in one pass."""
     # below that, waking a second thread takes longer than its share of the work
@@ -227,7 +249,9 @@ def _convert_few(
         matrix.gain.numpy(),
         offset.numpy(),
         keys,
+        tries,
         y.numpy(),
+        beyond,
     )
     return saturated
 
@@ -242,9 +266,11 @@ def _convert(
     gain: torch.Tensor,
     offset: torch.Tensor,
     key: NDArray[np.uint32],
+    tries: NDArray[np.uint32],
     first_col: int,
     first: bool,
     y: torch.Tensor,
+    beyond: NDArray[np.bool_],
 ) -> int:
     readout = matrix.readouts[k]
     saturated: int = read_columns(
@@ -260,82 +286,13 @@ def _convert(
         gain.numpy(),
         offset.numpy(),
         key,
+        tries,
         first_col,
         first,
         y.numpy(),
+        beyond,
     )
     return saturated
-
-
-def _convert_inputs(
-    matrix: AnalogMatrix, x: torch.Tensor, read: int, with_squares: bool
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """DAC: codes (T, n_in), their squares where asked for and variances are needed, and full scales (row tiles, T)."""
-    n_tiles = len(matrix.plan.rows)
-    dac = matrix.spec.dac
-    if dac is None:
-        squares = _squares(matrix, x) if with_squares else _no_squares(matrix)
-        return x, squares, torch.ones((n_tiles, x.shape[0]), dtype=matrix.dtype)
-    codes = _workspace.take("codes", (x.shape[0], x.shape[1]), matrix.dtype)
-    squares = _no_squares(matrix)
-    if with_squares and matrix.variance_flat is not None:
-        squares = _workspace.take("squares", (x.shape[0], x.shape[1]), _product_dtype(matrix))
-    full_scale = torch.empty((n_tiles, x.shape[0]), dtype=matrix.dtype)
-    ranges = torch.empty(0, dtype=matrix.dtype) if matrix.input_range is None else matrix.input_range.to(matrix.dtype)
-    key = np.zeros(2, dtype=np.uint32)
-    if dac.stochastic_rounding:  # hashed only where it is looked at: a token passes here once per layer
-        key = np.array(random_key(matrix.seed, matrix.name, "input rounding", read), dtype=np.uint32)
-    matrix.n_clipped += quantise_inputs(
-        x.numpy(),
-        np.array([stop for _, stop in matrix.plan.rows]),
-        ranges.numpy(),
-        matrix.dac_levels,
-        dac.stochastic_rounding,
-        key,
-        codes.numpy(),
-        stored(squares),
-        full_scale.numpy(),
-    )
-    return codes, squares, full_scale
-
-
-def _drives(matrix: AnalogMatrix, codes: torch.Tensor, squares: torch.Tensor) -> Iterator[_Drive]:
-    """The drives of one vector of codes, one for each conversion."""
-    levels = matrix.dac_levels or 1
-    if len(matrix.passes) == 1:
-        yield _featured(matrix, _Drive(codes, squares, levels, 1.0, 0))
-        return
-    for passes in matrix.conversions:
-        yield _featured(matrix, _drive(matrix, codes, passes, levels))
-
-
-def _featured(matrix: AnalogMatrix, drive: _Drive) -> _Drive:
-    """The drive of each feature of the devices in place of the codes."""
-    if matrix.features is None:
-        return drive
-    features = matrix.features
-    squares = drive.squares if drive.squares.numel() else _squares(matrix, drive.codes)
-    (codes, own), *more = (
-        (part, features.squares(part, squares) if squares.numel() else squares)
-        for part in features.drives(drive.codes, drive.levels)
-    )
-    return drive._replace(codes=codes.contiguous(), squares=own, more=tuple(more))
-
-
-def _drive(matrix: AnalogMatrix, codes: torch.Tensor, passes: list[Pass], levels: int) -> _Drive:
-    """One conversion: a pass by itself, or several whose charges are weighted and added ahead of the ADC."""
-    polarity = {(True, True): 0, (True, False): 1, (False, True): -1}[passes[0].g_plus, passes[0].g_minus]
-    alone = len(passes) == 1
-    largest = levels if passes[0].n_bits is None or not alone else 2 ** passes[0].n_bits - 1
-    total, power = torch.zeros_like(codes), torch.zeros_like(codes)
-    part = _workspace.take("part", (codes.shape[0], codes.shape[1]), matrix.dtype)
-    for each in passes:
-        split_codes(codes.numpy(), each, part.numpy())
-        weight = 1 if alone else each.weight
-        total.add_(part, alpha=weight)
-        power.addcmul_(part, part, value=weight**2)
-    squares = _no_squares(matrix) if matrix.variance_flat is None else power.to(_product_dtype(matrix))
-    return _Drive(total, squares, largest, passes[0].weight * largest / levels if alone else 1.0, polarity)
 
 
 def _subtract_zero(matrix: AnalogMatrix, codes: torch.Tensor, full_scale: torch.Tensor, y: torch.Tensor) -> None:
@@ -351,57 +308,51 @@ def _subtract_reference(
     codes: torch.Tensor,
     full_scale: torch.Tensor,
     read: int,
+    tries: NDArray[np.uint32],
     y: torch.Tensor,
-) -> None:
-    """Read the reference column of each tile and take what it shows from all columns of the tile."""
+    beyond: NDArray[np.bool_],
+) -> int:
+    """Read the reference column of each tile and take what it shows from all columns of the tile.
+
+    Returns the number of saturated outputs.
+    """
     n_columns = reference.plan.n_out
     one, zero = torch.ones(n_columns, dtype=matrix.dtype), torch.zeros(n_columns, dtype=matrix.dtype)
     shown = torch.empty((codes.shape[0], n_columns), dtype=matrix.dtype)
     all_keys = read_keys(reference.read_key, read, len(matrix.parts) * len(matrix.conversions))
-    for number, drive in enumerate(_drives(matrix, codes, _squares(matrix, codes))):
+    saturated = 0
+    for number, drive in enumerate(drives(matrix, codes, squares_of(matrix, codes))):
         gain = matrix.gain * drive.weight
         for k, part in enumerate(matrix.parts):
-            key, scale = all_keys[number * len(matrix.parts) + k], full_scale[part.row_tile]
+            key, tile = all_keys[number * len(matrix.parts) + k], part.row_tile
             sums, variances = _sum_columns(reference, drive, k, 0, n_columns)
-            matrix.n_saturated += _convert(
-                reference, k, sums, variances, drive.levels, scale, one, zero, key, 0, True, shown
-            )
+            saturated += _convert(
+                reference, k, sums, variances, drive.levels, full_scale[tile], one, zero, key, tries[tile], 0, True,
+                shown, beyond[tile],
+            )  # fmt: skip
             for c, (start, stop) in enumerate(matrix.plan.cols):
                 y[:, start:stop].addr_(shown[:, c], gain[k, start:stop], alpha=-1)
-    matrix.n_outputs += shown.numel() * matrix.n_conversions
-
-
-def _squares(matrix: AnalogMatrix, drive: torch.Tensor) -> torch.Tensor:
-    return _no_squares(matrix) if matrix.variance_flat is None else drive.square().to(_product_dtype(matrix))
-
-
-def _no_squares(matrix: AnalogMatrix) -> torch.Tensor:
-    return torch.empty((0, 0), dtype=_product_dtype(matrix))
-
-
-def _product_dtype(matrix: AnalogMatrix) -> torch.dtype:
-    """Type of the variance product: that of the stored variances where the processor multiplies it fast."""
-    return matrix.variance_dtype if has_bf16_products() else matrix.dtype
+    return saturated
 
 
 def _sum_columns(
-    matrix: AnalogMatrix, drive: _Drive, k: int, start: int, stop: int
+    matrix: AnalogMatrix, drive: Drive, k: int, start: int, stop: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Column sums and their variances (T, stop - start) of one part, in DAC codes."""
     row_start, row_stop = matrix.parts[k].rows
     shape = (drive.codes.shape[0], stop - start)
-    sums = _workspace.take("sums", shape, matrix.dtype)
+    sums = workspace.take("sums", shape, matrix.dtype)
     torch.mm(drive.codes[:, row_start:row_stop], matrix.effective[k][start:stop].t(), out=sums)
     for (codes, _), flat in zip(drive.more, matrix.more_effective, strict=True):
         sums.addmm_(codes[:, row_start:row_stop], matrix.views(flat)[k][start:stop].t())
     if matrix.variance_flat is None:
-        return sums, _no_squares(matrix)
+        return sums, no_squares(matrix)
     squares = [drive.squares, *(part for _, part in drive.more)]
-    variances = _workspace.take("variances", (len(squares[0]), stop - start), _product_dtype(matrix))
+    variances = workspace.take("variances", (len(squares[0]), stop - start), product_dtype(matrix))
     for f, flat in enumerate([matrix.variance_flat, *matrix.more_variance]):
         variance = matrix.views(flat)[k][start:stop]
         if variance.dtype != variances.dtype:
-            wide = _workspace.take("variance", (stop - start, row_stop - row_start), variances.dtype)
+            wide = workspace.take("variance", (stop - start, row_stop - row_start), variances.dtype)
             variance = wide.copy_(variance)
         variances.addmm_(squares[f][:, row_start:row_stop], variance.t(), beta=min(f, 1))
     return sums, variances

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from crossbar_sim.array.bound_management import count_repeats, halve_inputs
 from crossbar_sim.array.columns_torch import Columns, Kept
+from crossbar_sim.array.inputs_torch import Inputs, convert_inputs
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.read_numba import block_columns
 from crossbar_sim.kernels.mvm import GROUP
+from crossbar_sim.kernels.tries import first_tries
 from device_models.errors import StateError, UsageError
 
 
@@ -35,18 +40,31 @@ def read_torch(
     """
     if torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in (x, weight, bias)):
         return _Read.apply(x, weight, bias, matrix, read)
-    return _Reader(matrix, read).forward(x, bias, keeps=False)[0]
+    return _Reader(matrix, read).forward(x, bias, keeps=False).y
 
 
-class _Inputs(NamedTuple):
-    """Inputs after the DAC."""
+class _Try(NamedTuple):
+    """What one try to read vectors gave."""
 
-    codes: torch.Tensor
-    """(T, n_in) whole at the DAC's levels, else relative to the full scale"""
-    full_scale: torch.Tensor
-    """(T, row tiles) R; 0 where a whole vector is"""
-    clipped: torch.Tensor | None
-    """(T, n_in) whether an input was beyond its range; None where none can be"""
+    y: torch.Tensor
+    """(T, n_out)"""
+    inputs: Inputs
+    kept: Kept
+    kept_reference: Kept
+    within: torch.Tensor
+    """(row tiles, T) outputs within the bound of the ADC"""
+
+    def put(self, vectors: torch.Tensor, again: _Try) -> None:
+        """Take what a later try of some of the vectors gave in place of what they gave here."""
+        for by_vector, later in zip((self.y, *self.inputs), (again.y, *again.inputs), strict=True):
+            if by_vector is not None and later is not None:
+                by_vector[vectors] = later
+        for by_part, later in zip(self._by_part(), again._by_part(), strict=True):
+            if by_part is not None and later is not None:
+                by_part[:, vectors] = later
+
+    def _by_part(self) -> tuple[torch.Tensor | None, ...]:
+        return *self.kept, *self.kept_reference, self.within
 
 
 class _Read(torch.autograd.Function):
@@ -58,7 +76,7 @@ class _Read(torch.autograd.Function):
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, matrix: AnalogMatrix, read: int
     ) -> torch.Tensor:
         reader = ctx.reader = _Reader(matrix, read)
-        y, inputs, kept, kept_reference = reader.forward(x, bias, keeps=True)
+        y, inputs, kept, kept_reference, _ = reader.forward(x, bias, keeps=True)
         ctx.save_for_backward(inputs.codes.to(reader.code_dtype), *inputs[1:], *kept, *kept_reference)
         ctx.weight_like = torch.empty_like(weight, device="meta")
         ctx.bias_dtype = None if bias is None else bias.dtype
@@ -76,7 +94,7 @@ class _Read(torch.autograd.Function):
         with torch.autocast(g.device.type, enabled=False):
             of_x, of_weight = reader.backward(
                 g.contiguous(),
-                _Inputs(*saved[:3]),
+                Inputs(*saved[:3]),
                 Kept(*saved[3:5]),
                 Kept(*saved[5:]),
                 wants_x,
@@ -106,19 +124,34 @@ class _Reader:
             return self.matrix.dtype
         return torch.int8 if levels <= 127 else torch.int16
 
-    def forward(
-        self, x: torch.Tensor, bias: torch.Tensor | None, keeps: bool
-    ) -> tuple[torch.Tensor, _Inputs, Kept, Kept]:
-        """y, and what the derivative needs of the columns and of reference columns where `keeps`."""
+    def forward(self, x: torch.Tensor, bias: torch.Tensor | None, keeps: bool) -> _Try:
+        """y, and what the derivative needs of the inputs, the columns and reference columns where `keeps`."""
+        matrix, tries = self.matrix, first_tries(len(self.matrix.plan.rows), x.shape[0])
+        found = self._try(x, bias, tries, keeps)
+        if matrix.max_halvings:  # only then: to look at what a device counted is to wait for it
+
+            def read_again(vectors: NDArray[np.intp], own_tries: NDArray[np.uint32]) -> NDArray[np.bool_]:
+                index = torch.from_numpy(vectors).to(x.device)
+                again = self._try(x[index], bias, own_tries, keeps)
+                found.put(index, again)
+                return self._beyond(again)
+
+            last = halve_inputs(matrix.max_halvings, tries, self._beyond(found), read_again)
+            count_repeats(matrix, last)
+        self._count(x, found)
+        return found
+
+    def _try(self, x: torch.Tensor, bias: torch.Tensor | None, tries: NDArray[np.uint32], keeps: bool) -> _Try:
+        """One try (row tiles, T) of each vector x (T, n_in)."""
         matrix, columns, nothing = self.matrix, self.columns, Kept(None, None)
-        inputs = _convert_inputs(matrix, x)
-        drive = columns.drive(self._in_steps(inputs.codes))
+        inputs = convert_inputs(matrix, x, tries)
+        drive = columns.drive(self._in_steps(inputs.codes), tries)
         kept = columns.room(x.shape[0], x.device) if keeps else nothing
         y = x.new_empty((x.shape[0], matrix.plan.n_out))
         offset = y.new_zeros(()) if bias is None else bias.detach().to(matrix.dtype)
         gain = self.full_scale * self.drift_factor * columns.step
         full_scales = [inputs.full_scale[:, tile, None] for tile in self.row_tiles]
-        within = x.new_zeros(x.shape[0])
+        within = x.new_zeros(tries.shape)
         for start, stop in self._blocks(x):
             block = y[:, start:stop]
             for k, full_scale in enumerate(full_scales):
@@ -134,28 +167,41 @@ class _Reader:
         kept_reference = nothing
         if self.reference is not None:
             kept_reference = self.reference.room(x.shape[0], x.device) if keeps else nothing
-            drive = self.reference.drive(drive.inputs)
+            drive = self.reference.drive(drive.inputs, tries)
             for k, full_scale in enumerate(full_scales):
                 shown = self.reference.shown(k, 0, len(matrix.plan.cols), drive, kept_reference, within)
                 shown.mul_(full_scale)
                 for c, (start, stop) in enumerate(matrix.plan.cols):
                     y[:, start:stop].addcmul_(shown[:, c, None], gain[k, start:stop], value=-1)
-        self._count(x, within)
-        return y, inputs, kept, kept_reference
+        return _Try(y, inputs, kept, kept_reference, within)
 
-    def _count(self, x: torch.Tensor, within: torch.Tensor) -> None:
-        matrix, plan = self.matrix, self.matrix.plan
-        per_part = plan.n_out + (0 if self.reference is None else len(plan.cols))
-        n_outputs = x.shape[0] * per_part * len(matrix.parts)
+    @property
+    def _outputs_per_tile(self) -> int:
+        """Outputs of a vector on a row of tiles."""
+        plan, planes = self.matrix.plan, len(self.matrix.layout.planes)
+        return planes * (plan.n_out + (0 if self.reference is None else len(plan.cols)))
+
+    def _beyond(self, found: _Try) -> NDArray[np.bool_]:
+        """(row tiles, T) whether an output saturated."""
+        if not self.columns.converts:
+            return np.zeros(found.within.shape, np.bool_)
+        beyond: NDArray[np.bool_] = (found.within < self._outputs_per_tile).cpu().numpy()
+        return beyond
+
+    def _count(self, x: torch.Tensor, found: _Try) -> None:
+        matrix = self.matrix
+        n_outputs = found.within.numel() * self._outputs_per_tile
         matrix.n_inputs += x.numel()
         matrix.n_outputs += n_outputs
+        if found.inputs.clipped is not None:
+            AnalogMatrix.n_clipped.add(matrix, found.inputs.clipped.sum())
         if self.columns.converts:
-            AnalogMatrix.n_saturated.add(matrix, n_outputs - within.sum(dtype=torch.int64))
+            AnalogMatrix.n_saturated.add(matrix, n_outputs - found.within.sum(dtype=torch.int64))
 
     def backward(
         self,
         g: torch.Tensor,
-        inputs: _Inputs,
+        inputs: Inputs,
         kept: Kept,
         kept_reference: Kept,
         wants_x: bool,
@@ -217,7 +263,7 @@ class _Reader:
     def _in_steps(self, codes: torch.Tensor) -> torch.Tensor:
         return codes * (1 / ((self.matrix.dac_levels or 1) * self.columns.step))
 
-    def _scaled(self, codes: torch.Tensor, inputs: _Inputs) -> torch.Tensor:
+    def _scaled(self, codes: torch.Tensor, inputs: Inputs) -> torch.Tensor:
         """Inputs as the tiles see them, in the units of x, divided among the planes."""
         share = (self.matrix.dac_levels or 1) * len(self.matrix.layout.planes)
         full_scale = inputs.full_scale / share
@@ -246,27 +292,3 @@ class _Reader:
             raise StateError(
                 f"{self.matrix.name}: its devices were aged or programmed after this read; ask for gradients before"
             )
-
-
-def _convert_inputs(matrix: AnalogMatrix, x: torch.Tensor) -> _Inputs:
-    rows = matrix.plan.rows
-    if matrix.spec.dac is None:
-        return _Inputs(x, x.new_ones((x.shape[0], len(rows))), None)
-    clipped = None
-    if matrix.input_range is None:
-        magnitudes = x.abs()
-        full_scale = torch.stack([magnitudes[:, start:stop].amax(dim=1) for start, stop in rows], dim=1)
-    else:
-        full_scale = matrix.input_range.to(matrix.dtype).expand(x.shape[0], -1)
-        clipped = torch.cat([x[:, rows[k][0] : rows[k][1]].abs() > full_scale[:, k, None] for k in range(len(rows))], 1)
-        AnalogMatrix.n_clipped.add(matrix, clipped.sum())
-    limit = matrix.dac_levels or 1
-    step = full_scale / limit
-    alive = step > 0
-    full_scale, step = torch.where(alive, full_scale, 0), torch.where(alive, step, 1)
-    codes = torch.empty_like(x)
-    for k, (start, stop) in enumerate(rows):
-        torch.div(x[:, start:stop], step[:, k, None], out=codes[:, start:stop])
-    if matrix.dac_levels:
-        codes.round_()
-    return _Inputs(codes.clamp_(-limit, limit), full_scale, clipped)

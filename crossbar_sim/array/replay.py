@@ -12,7 +12,7 @@ from crossbar_sim.array.matrix import AnalogMatrix
 from device_models.errors import StateError
 
 _replaying = ContextVar("replaying", default=False)
-_COUNTS = ("reads", "n_inputs", "n_clipped", "n_outputs", "n_saturated")
+_COUNTS = ("reads", "n_inputs", "n_clipped", "n_outputs", "n_saturated", "n_read_again", "n_repeats")
 
 
 @contextmanager

@@ -32,7 +32,8 @@ def calibrate_adc_bound(mapped: nn.Module, calibration_data: Iterable[Any], shar
                the largest; v the n outputs of all tiles, vectors and conversions of layers on this chip ahead of the
                ADC, in fully driven devices, with read noise and output noise, drifted as `mapped` is now
     Arguments  mapped: from `map_model`, on the CPU; calibration_data: as there; share at least 0 and below 1
-    Valid      static errors of the ADC and reference columns are left out. The model runs as if its ADC were exact, so
+    Valid      static errors of the ADC and reference columns are left out; outputs are those of first reads where
+               adc.bound_management would read again. The model runs as if its ADC were exact, so
                the result does not depend on the present bound; its devices, read numbers and counts stay as they were
     Errors     UsageError for a model that is not mapped, a chip without ADC or with an output stage (which counts in
                the bound), empty data, outputs that are all zero
@@ -135,7 +136,7 @@ def _bins(magnitudes: NDArray[np.floating]) -> NDArray[np.int64]:
 def _exact_readouts(matrices: list[AnalogMatrix]) -> Iterator[None]:
     """Read without ADCs meanwhile; afterwards read numbers and counts are what they were before."""
     every = matrices + [matrix.reference_columns for matrix in matrices if matrix.reference_columns is not None]
-    names = ("readouts", "reads", "n_inputs", "n_clipped", "n_outputs", "n_saturated")
+    names = ("readouts", "reads", "n_inputs", "n_clipped", "n_outputs", "n_saturated", "n_read_again", "n_repeats")
     before = [{name: getattr(matrix, name) for name in names} for matrix in every]
     try:
         for matrix in every:

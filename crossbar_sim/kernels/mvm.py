@@ -1,4 +1,4 @@
-"""The two element-wise passes around the GEMM of a tile: DAC ahead of it; noise, ADC, scale and sum behind it.
+"""The element-wise pass behind the GEMM of a tile: noise, ADC, scale and sum. The DAC ahead of it: `inputs`.
 
 Loops over vectors run in parallel and each vector is computed alone, so thread count and batch split change no bit.
 """
@@ -16,7 +16,7 @@ from crossbar_sim.converters.draws import fill_uniforms
 from crossbar_sim.converters.elementwise import ELEMENTWISE
 from crossbar_sim.converters.output_stage import shape_columns
 from crossbar_sim.converters.static_errors import distort_columns
-from crossbar_sim.kernels.bits import from_stored, largest_magnitude, to_stored
+from crossbar_sim.kernels.bits import from_stored
 from crossbar_sim.kernels.random import fill_normals, i32, threefry, u32
 
 GROUP = 256
@@ -24,7 +24,7 @@ GROUP = 256
 GROUP/2 q + l, and column GROUP q + GROUP/2 + l its second."""
 
 _BEHIND_STAGE, _DITHER = u32(1 << 31), u32(1 << 30)
-"""Added to the number of a vector in the counters of its further random numbers."""
+"""Added to the number of a try in the counters of its further random numbers."""
 
 _RUN = 4 * GROUP
 """Columns that are converted together where many vectors are read; their numbers stay in a core's first-level cache."""
@@ -43,70 +43,9 @@ def read_keys(key, read, n_parts):
 
 
 @njit(parallel=True, cache=True)
-def quantise_inputs(x, stops, static_range, levels, stochastic, key, codes, squares, full_scale):
-    """DAC of all vectors and row tiles.
-
-    Equation   R = static_range[k] or max |x| over the tile; code = clip(rint(x / (R / L)), -L, L), L = `levels`;
-               without levels code = clip(x, -R, R) / R; with `stochastic` rounding floor(x / (R / L) + uniform)
-    Arguments  x (T, K); stops (n_tiles,) end of each row tile; static_range (n_tiles,) or empty for a range per
-               vector; key of the uniforms, whose counters are input and vector; codes (T, K) out; squares (T, K) out
-               or (0, 0); full_scale (n_tiles, T) out: R
-    Returns    number of inputs beyond their range
-    Source     uniform symmetric quantiser, e.g. M. J. Rasch et al. (2023), DOI 10.1038/s41467-023-40770-4
-    """
-    clipped = 0
-    for t in prange(x.shape[0]):
-        dither = np.empty(x.shape[1] if stochastic else 0, np.float32)
-        if stochastic:
-            fill_uniforms(key[0], key[1], u32(0), u32(t), dither, np.empty(x.shape[1], np.float32))
-        clipped += _quantise_vector(x[t], stops, static_range, levels, dither, codes[t], full_scale[:, t])
-        if squares.shape[0] > 0:
-            for i in range(x.shape[1]):
-                squares[t, i] = to_stored(squares, codes[t, i] * codes[t, i])
-    return clipped
-
-
-@njit
-def _quantise_vector(x, stops, static_range, levels, dither, codes, full_scale):
-    dtype = x.dtype.type
-    zero = dtype(0)
-    limit = dtype(levels) if levels > 0 else dtype(1)
-    clipped = 0
-    start = 0
-    for k in range(stops.shape[0]):
-        stop = stops[k]
-        part, out = x[start:stop], codes[start:stop]
-        if static_range.shape[0] > 0:
-            largest = static_range[k]
-            beyond = i32(0)
-            for i in range(part.shape[0]):
-                beyond = i32(beyond + (i32(1) if abs(part[i]) > largest else i32(0)))
-            clipped += beyond
-        else:
-            largest = largest_magnitude(part)
-        step = largest / limit
-        full_scale[k] = largest
-        if step == zero:  # an all-zero vector, or one below the smallest number that has a step
-            full_scale[k] = zero
-            out[:] = zero
-        elif levels > 0 and dither.shape[0] > 0:
-            uniform = dither[start:stop]
-            for i in range(part.shape[0]):
-                out[i] = min(max(np.floor(part[i] / step + uniform[i]), -limit), limit)
-        elif levels > 0:
-            for i in range(part.shape[0]):
-                out[i] = min(max(np.rint(part[i] / step), -limit), limit)
-        else:
-            for i in range(part.shape[0]):
-                out[i] = min(max(part[i] / step, -limit), limit)
-        start = stop
-    return clipped
-
-
-@njit(parallel=True, cache=True)
 def read_columns(
-    sums, variances, per_level, noise_variance, draws, adc, errors, stage, full_scale, gain, bias, key, first_col,
-    first, y,
+    sums, variances, per_level, noise_variance, draws, adc, errors, stage, full_scale, gain, bias, key, tries,
+    first_col, first, y, beyond,
 ):  # fmt: skip
     """Column sums of one tile -> digital outputs, added over row tiles.
 
@@ -115,18 +54,22 @@ def read_columns(
     Arguments  sums, variances (T, C); per_level = 1 / L of the DAC; noise_variance of the read-out in squared units of
                the bound; draws: see `Draws`; adc, errors, stage: states of crossbar_sim.converters, errors and stage
                None where there are none; full_scale (T,) = R; gain (C,) weight at g_max times drift compensation; bias
-               (N,); y (T, N) out, columns from first_col on, which is a multiple of GROUP; first: whether y is set or
-               added to; variances (0, 0) where there are none
+               (N,); tries (T,) see `kernels.tries`; y (T, N) out, columns from first_col on, which is a multiple of
+               GROUP; first: whether y is set or added to; beyond (T,) out: set where an output of the vector
+               saturated, else left; variances (0, 0) where there are none
     Returns    number of saturated outputs
     Source     sampling of the exact column distribution: independent Gaussian read noise of the devices adds up to a
                Gaussian of variance sum x_i^2 sigma_i^2 per column
     """
     saturated = 0
     for t in prange(sums.shape[0]):
-        saturated += _read_vector(
+        own = _read_vector(
             sums[t], variances, per_level, noise_variance, draws, adc, errors, stage, full_scale[t], gain, bias, key,
-            t, first_col, first, y[t],
+            t, tries[t], first_col, first, y[t],
         )  # fmt: skip
+        if own > 0:
+            beyond[t] = True
+        saturated += own
     return saturated
 
 
@@ -140,8 +83,8 @@ class Draws(NamedTuple):
 
 @njit
 def _read_vector(
-    sums, variances, per_level, noise_variance, draws, adc, errors, stage, full_scale, gain, bias, key, t, first_col,
-    first, y,
+    sums, variances, per_level, noise_variance, draws, adc, errors, stage, full_scale, gain, bias, key, t, number,
+    first_col, first, y,
 ):  # fmt: skip
     size = min(_RUN, (sums.shape[0] + GROUP - 1) // GROUP * GROUP)
     z, z_behind, dither = _room(draws, size)
@@ -149,7 +92,7 @@ def _read_vector(
     for start in range(0, sums.shape[0], _RUN):
         stop = min(start + _RUN, sums.shape[0])
         at, end = first_col + start, first_col + stop
-        _draw(draws, key, at // 2, t, GROUP // 2, (stop - start + GROUP - 1) // GROUP, z, z_behind, dither)
+        _draw(draws, key, at // 2, number, GROUP // 2, (stop - start + GROUP - 1) // GROUP, z, z_behind, dither)
         out = y[at:end]
         if first:
             out[:] = bias[at:end]
@@ -177,18 +120,18 @@ def _room(draws, size):
 
 
 @njit
-def _draw(draws, key, lane, t, half, n_groups, z, z_behind, dither):
-    """Random numbers of vector t for groups of 2 half columns; lanes from `lane` on have the first half of a group."""
+def _draw(draws, key, lane, number, half, n_groups, z, z_behind, dither):
+    """Random numbers of a try for groups of 2 half columns; lanes from `lane` on have the first half of a group."""
     for group in range(n_groups):
         own = u32(lane + group * half)
         first, middle, last = 2 * group * half, (2 * group + 1) * half, (2 * group + 2) * half
         if draws.noise:
-            fill_normals(key[0], key[1], own, u32(t), z[first:middle], z[middle:last])
+            fill_normals(key[0], key[1], own, number, z[first:middle], z[middle:last])
         if draws.behind_stage:
-            counter = u32(u32(t) | _BEHIND_STAGE)
+            counter = u32(number | _BEHIND_STAGE)
             fill_normals(key[0], key[1], own, counter, z_behind[first:middle], z_behind[middle:last])
         if draws.dither:
-            fill_uniforms(key[0], key[1], own, u32(u32(t) | _DITHER), dither[first:middle], dither[middle:last])
+            fill_uniforms(key[0], key[1], own, u32(number | _DITHER), dither[first:middle], dither[middle:last])
 
 
 def _convert(
@@ -288,7 +231,10 @@ def _dot_squares(variances, x):
 
 
 @njit(parallel=True, cache=True)
-def read_few(codes, parts, effective, variance, per_level, noise_variance, draws, adc, full_scale, gain, bias, keys, y):
+def read_few(
+    codes, parts, effective, variance, per_level, noise_variance, draws, adc, full_scale, gain, bias, keys, tries, y,
+    beyond,
+):  # fmt: skip
     """Column sums and `read_columns` of a few vectors on all parts of a matrix, in one pass over it.
 
     For a handful of vectors the work is reading the matrix once, and handing threads from step to step costs more than
@@ -296,7 +242,7 @@ def read_few(codes, parts, effective, variance, per_level, noise_variance, draws
 
     Arguments  codes (T, K); parts (P, 3): row tile, first and last row + 1; effective, variance: the parts' (N, rows)
                one after the other, flat, `variance` as stored or empty; full_scale (row tiles, T); gain (P, N);
-               keys (P, 2); y (T, N) out; the rest as in `read_columns`
+               keys (P, 2); tries, beyond (row tiles, T); y (T, N) out; the rest as in `read_columns`
     Returns    number of saturated outputs
     """
     half = GROUP // 2
@@ -317,7 +263,7 @@ def read_few(codes, parts, effective, variance, per_level, noise_variance, draws
                 tile, start, stop = parts[k]
                 rows = stop - start
                 drive = codes[t, start:stop]
-                _draw(draws, keys[k], lane, t, _LANES, 1, z, z_behind, dither)
+                _draw(draws, keys[k], lane, tries[tile, t], _LANES, 1, z, z_behind, dither)
                 for side in range(2):
                     first_col = col + side * half
                     last_col = max(first_col, min(first_col + n, n_cols))
@@ -330,9 +276,12 @@ def read_few(codes, parts, effective, variance, per_level, noise_variance, draws
                     out = y[t, first_col:last_col]
                     if k == 0:
                         out[:] = bias[first_col:last_col]
-                    saturated += _convert(
+                    over = _convert(
                         v[:width], spread[:width], z[own:], z_behind[own:], dither[own:], per_level, noise_variance,
                         draws, adc, None, None, first_col, full_scale[tile, t], gain[k, first_col:last_col], out,
                     )  # fmt: skip
+                    if over > 0:
+                        beyond[tile, t] = True  # whichever thread is first: they all write the same
+                    saturated += over
                 first += n_cols * rows
     return saturated

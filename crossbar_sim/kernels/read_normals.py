@@ -10,10 +10,11 @@ from crossbar_sim.kernels.random import fill_normals, u32
 
 
 @njit(parallel=True, cache=True)
-def fill_read_normals(key, first_col, z):
-    """z[t, c] = the normal of vector t and column first_col + c (crossbar_sim.kernels.mvm.GROUP).
+def fill_read_normals(key, tries, first_col, z):
+    """z[t, c] = the normal of try tries[t] and column first_col + c (crossbar_sim.kernels.mvm.GROUP).
 
-    Arguments  key (2,) of one read of one part; first_col: a multiple of GROUP; z (T, C) float32 out
+    Arguments  key (2,) of one read of one part; tries (T,), see `kernels.tries`; first_col: a multiple of GROUP;
+               z (T, C) float32 out
     """
     half = GROUP // 2
     n_cols = z.shape[1]
@@ -24,5 +25,5 @@ def fill_read_normals(key, first_col, z):
             first, second = z[t, start : start + n], z[t, start + n : min(start + GROUP, n_cols)]
             lane = u32((first_col + start) // 2)
             m = second.shape[0]
-            fill_normals(key[0], key[1], lane, u32(t), first[:m], second)
-            fill_normals(key[0], key[1], u32(lane + u32(m)), u32(t), first[m:], beyond[m:n])
+            fill_normals(key[0], key[1], lane, tries[t], first[:m], second)
+            fill_normals(key[0], key[1], u32(lane + u32(m)), tries[t], first[m:], beyond[m:n])

@@ -117,12 +117,12 @@ def quantise(x: Floats, full_scale: Floats | float, levels: int) -> Floats:
     return np.clip(np.rint(codes) if levels else codes, -limit, limit)
 
 
-def read_normals(key: tuple[int, int], n_vectors: int, n_cols: int) -> Floats:
-    """The normals of all vectors and columns of one row tile (see mvm.GROUP)."""
+def read_normals(key: tuple[int, int], tries: Words, n_cols: int) -> Floats:
+    """The normals (T, n_cols) of tries (T,) on one row tile (see mvm.GROUP and kernels.tries)."""
     cols = np.arange(n_cols)
     lane = cols % GROUP
     counter = (cols // GROUP * (GROUP // 2) + lane % (GROUP // 2)).astype(np.uint32)
-    counter0, counter1 = np.meshgrid(counter, np.arange(n_vectors, dtype=np.uint32))
+    counter0, counter1 = np.meshgrid(counter, tries)
     z0, z1 = normals(key, counter0, counter1)
     return np.where(lane < GROUP // 2, z0, z1)
 

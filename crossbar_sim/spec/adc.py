@@ -20,6 +20,32 @@ StageSpread = Annotated[float, Field(strict=True, gt=0, le=0.1)]
 """Relative spreads so small that no capacitor another is divided by comes out negative, whatever is drawn."""
 
 
+class IterativeBoundManagement(StrictModel):
+    """Vectors whose outputs saturate are read again with half their inputs, until none does.
+
+    Where an output of a row of tiles saturates, the range R of the vector there becomes 2 R, its codes are taken anew
+    and all columns of the row, which share the DAC, are read and converted once more, with noise of their own; the
+    last read counts. Saturated is what the ADC counts as such. Reads of the chip about itself (compensation, gradient
+    descent) are not repeated.
+    """
+
+    kind: Literal["iterative"] = "iterative"
+    max_halvings: Annotated[int, Field(strict=True, ge=1, le=15)] = Field(
+        5, description="Most repeats of a vector: 5 leave 1/32 of its inputs. What saturates then stays so"
+    )
+
+    @classmethod
+    def path_root(cls) -> str:
+        return "bound_management"
+
+
+def _managements() -> Mapping[str, type[StrictModel]]:
+    return {"iterative": IterativeBoundManagement}
+
+
+BoundManagement = Annotated[IterativeBoundManagement, KindOf(_managements, default="iterative")]
+
+
 class AbstractAdcSpec(StrictModel):
     """What every kind has: resolution, full scale, noise ahead of it, and errors that stay with the converter.
 
@@ -44,6 +70,9 @@ class AbstractAdcSpec(StrictModel):
     dnl_lsb: Annotated[float, Field(strict=True, gt=0, le=0.25)] | None = Field(
         None, description="S.d. of each transition level in steps, per converter; it stays within half a step"
     )
+    bound_management: BoundManagement | None = Field(
+        None, description="Reading vectors that saturate again; none: saturated outputs are what they are"
+    )
 
     @classmethod
     def path_root(cls) -> str:
@@ -67,6 +96,11 @@ class AsymmetricAdcSpec(AbstractAdcSpec):
     def _range(self) -> Self:
         if self.lower is not None and self.lower >= self.bound:
             raise ValueError(f"lower = {self.lower:g} must be below bound = {self.bound:g}")
+        if self.lower is not None and self.lower >= 0 and self.bound_management is not None:
+            raise ValueError(
+                f"lower = {self.lower:g}: outputs below it stay there when inputs are halved; bound_management needs a "
+                "lower below 0"
+            )
         return self
 
 

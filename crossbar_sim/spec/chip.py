@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from crossbar_sim.spec.adc import AdcKind, UniformAdcSpec
 from crossbar_sim.spec.compensation import Compensation, GlobalDriftCompensation
-from crossbar_sim.spec.dac import AmplitudeEncoding, DacSpec
+from crossbar_sim.spec.dac import AmplitudeEncoding, BitSerialEncoding, DacSpec, SplitPwmEncoding
 from crossbar_sim.spec.encoding import Encoding, OffsetEncoding, PairEncoding
 from crossbar_sim.spec.explain import explain_rows, format_rows
 from crossbar_sim.spec.output_stage import OutputStageSpec
@@ -73,7 +73,26 @@ class ChipSpec(StrictModel):
         if self.device.telegraph is not None and self.read_noise is None:
             raise ValueError("device.telegraph is noise of the reads, but read_noise is off")
         self._check_programming()
+        self._check_bound_management()
         return self
+
+    def _check_bound_management(self) -> None:
+        """Refuse bound management where halved inputs would not lower the outputs, or vanish."""
+        if self.dac is None or self.adc is None or self.adc.bound_management is None:
+            return
+        encoding = self.dac.encoding
+        bit_by_bit = isinstance(encoding, BitSerialEncoding) and encoding.digitised == "each_pass"
+        if bit_by_bit or isinstance(encoding, SplitPwmEncoding):
+            raise ValueError(
+                f"adc.bound_management: dac.encoding {encoding.kind} is converted part by part, and parts do not get "
+                "smaller with the input; accepted: pwm, amplitude, or bit_serial with digitised: once"
+            )
+        halvings = self.adc.bound_management.max_halvings
+        if self.dac.bits is not None and 2**halvings >= 2**self.dac.bits - 2:
+            raise ValueError(
+                f"adc.bound_management.max_halvings = {halvings}: rounds inputs of dac.bits = {self.dac.bits} to zero; "
+                "give fewer halvings or more bits"
+            )
 
     def _check_programming(self) -> None:
         """Refuse programming that this chip has no pairs or no faults for."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from crossbar_sim.array.bound_management import halve_inputs
 from crossbar_sim.array.features import PolarityFeatures
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.circuit.nodal import solve_array
@@ -19,8 +20,10 @@ from crossbar_sim.circuit.nonlinear import DeviceLaw, solve_nonlinear
 from crossbar_sim.circuit.units import S_PER_uS, to_A
 from crossbar_sim.converters.dac import Pass, split_codes
 from crossbar_sim.kernels.conductance import device_keys, device_normals
-from crossbar_sim.kernels.mvm import quantise_inputs, read_columns, read_keys
+from crossbar_sim.kernels.inputs import quantise_inputs
+from crossbar_sim.kernels.mvm import read_columns, read_keys
 from crossbar_sim.kernels.random import random_key
+from crossbar_sim.kernels.tries import first_tries
 from crossbar_sim.spec import WiresSpec
 from crossbar_sim.spec.dac import AmplitudeEncoding
 from device_models.effects.iv_curve import AbstractIVCurve
@@ -82,11 +85,23 @@ class CircuitRead:
 
     def read(self, x: Floats, number: int) -> Floats:
         """y (T, n_out) of vectors x (T, n_in) in read `number`."""
-        matrix = self.matrix
-        codes, scale = self._convert_inputs(x, number)
+        tries = first_tries(len(self.matrix.plan.rows), len(x))
+        y, beyond = self._try(x, number, tries)
+
+        def read_again(vectors: NDArray[np.intp], own_tries: NDArray[np.uint32]) -> NDArray[np.bool_]:
+            y[vectors], again = self._try(x[vectors], number, own_tries)
+            return again
+
+        halve_inputs(self.matrix.max_halvings, tries, beyond, read_again)
+        return y
+
+    def _try(self, x: Floats, number: int, tries: NDArray[np.uint32]) -> tuple[Floats, NDArray[np.bool_]]:
+        """y (T, n_out) of one try of each vector, and whether outputs of a row of tiles saturated, (row tiles, T)."""
+        matrix, beyond = self.matrix, np.zeros(tries.shape, np.bool_)
+        codes, scale = self._convert_inputs(x, number, tries)
         gain, full_scale = matrix.gain.numpy(), matrix.full_scale.numpy()
         y = np.zeros((len(x), matrix.plan.n_out))
-        for k, weight, converted in self._converted(codes, scale, number):
+        for k, weight, converted in self._converted(codes, scale, number, tries, beyond):
             y += weight * gain[k] * converted
             if matrix.drift_offset is not None:
                 offset = full_scale[k] * matrix.drift_offset[k].numpy()
@@ -97,11 +112,11 @@ class CircuitRead:
                 y -= np.outer(inputs, per_input * matrix.zero)
         if self._reference is not None:
             widths = [stop - start for start, stop in matrix.plan.cols]
-            for k, weight, shown in self._reference._converted(codes, scale, number):
+            for k, weight, shown in self._reference._converted(codes, scale, number, tries, beyond):
                 y -= weight * gain[k] * np.repeat(shown, widths, axis=1)
-        return y
+        return y, beyond
 
-    def _convert_inputs(self, x: Floats, number: int) -> tuple[Floats, Floats]:
+    def _convert_inputs(self, x: Floats, number: int, tries: NDArray[np.uint32]) -> tuple[Floats, Floats]:
         """DAC: codes (T, n_in) and full scales (row tiles, T)."""
         matrix, dac = self.matrix, self.matrix.spec.dac
         scale = np.ones((len(matrix.plan.rows), len(x)))
@@ -110,13 +125,16 @@ class CircuitRead:
         stops = np.array([stop for _, stop in matrix.plan.rows])
         ranges = np.empty(0) if matrix.input_range is None else matrix.input_range.numpy()
         key = np.array(random_key(matrix.seed, matrix.name, "input rounding", number), dtype=np.uint32)
-        codes = np.empty_like(x)
+        codes, clipped = np.empty_like(x), np.empty(len(x), np.int64)
         quantise_inputs(
-            x, stops, ranges, matrix.dac_levels, dac.stochastic_rounding, key, codes, np.empty((0, 0)), scale
-        )
+            x, stops, ranges, matrix.dac_levels, dac.stochastic_rounding, key, tries, codes, np.empty((0, 0)), scale,
+            clipped,
+        )  # fmt: skip
         return codes, scale
 
-    def _converted(self, codes: Floats, scale: Floats, number: int) -> Iterator[tuple[int, float, Floats]]:
+    def _converted(
+        self, codes: Floats, scale: Floats, number: int, tries: NDArray[np.uint32], beyond: NDArray[np.bool_]
+    ) -> Iterator[tuple[int, float, Floats]]:
         """Part, weight and digital values (T, columns) of each conversion, in fully driven devices times full scale."""
         matrix = self.matrix
         if not np.array_equal(codes, self._codes):
@@ -124,11 +142,11 @@ class CircuitRead:
         n_columns, keys = matrix.plan.n_out, read_keys(matrix.read_key, number, len(matrix.parts) * len(self._solved))
         for first, conversions in enumerate(self._solved):
             for k, sums, variances, largest, weight in conversions:
-                out, readout = np.empty_like(sums), matrix.readouts[k]
+                out, readout, tile = np.empty_like(sums), matrix.readouts[k], matrix.parts[k].row_tile
                 read_columns(
                     sums, variances, 1.0 / largest, matrix.output_noise**2, matrix.draws, readout.adc, readout.errors,
-                    readout.stage, scale[matrix.parts[k].row_tile], np.ones(n_columns), np.zeros(n_columns),
-                    keys[first * len(matrix.parts) + k], 0, True, out,
+                    readout.stage, scale[tile], np.ones(n_columns), np.zeros(n_columns),
+                    keys[first * len(matrix.parts) + k], tries[tile], 0, True, out, beyond[tile],
                 )  # fmt: skip
                 yield k, weight, out
 

@@ -99,9 +99,11 @@ def test_standard_hwa():
 
 
 def test_aihwkit_default_io():
-    """126 and 510 steps, and an output noise of 0.06 beside the rounding of one step of 12 / 255.
+    """126 and 510 steps, and an output noise of 0.06 beside the rounding of one step of 12 / 255; bound management.
 
-    Published: all of the converters. Assumed: everything else; ideal devices here.
+    Thirty fully driven devices are beyond the bound of 12, half of them, too: codes 63, 32 and 16 (15.75) of 63, and
+    4 x 30 x 16 / 63 = 30.48 is read out with four times the noise. Published: all of the converters. Assumed:
+    everything else; ideal devices here.
     """
     spec = ChipSpec.preset("aihwkit_default_io")
     assert (2 * levels_of(spec.dac.bits), 2 * levels_of(spec.adc.bits)) == (126, 510)
@@ -112,6 +114,9 @@ def test_aihwkit_default_io():
     assert y.std() == pytest.approx(sigma, rel=4 / (2 * reads) ** 0.5)
     steps = y / (12 / 255)
     np.testing.assert_allclose(steps, np.rint(steps), atol=1e-9)
+    y = Tile(alone).program(np.ones((1, 30))).mvm(np.ones((reads, 30)))
+    assert y.std() == pytest.approx(4 * sigma, rel=4 / (2 * reads) ** 0.5)
+    assert y.mean() == pytest.approx(4 * 30 * 16 / 63, abs=4 * 4 * sigma / reads**0.5)
 
 
 def test_hermes_1d():

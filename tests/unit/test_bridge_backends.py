@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 import crossbar_sim as cs
 from crossbar_sim.array.random_torch import read_normals
 from crossbar_sim.kernels.mvm import read_keys
+from crossbar_sim.kernels.tries import first_tries
 
 PCM = cs.ChipSpec.preset("pcm_1m")
 IDEAL = cs.ChipSpec.preset("ideal")
@@ -312,7 +313,8 @@ class Autograd:
         v = codes @ matrix.effective[k].t()
         if matrix.is_noisy:
             low, high = read_keys(matrix.read_key, self.read, len(matrix.parts))[k]
-            z = read_normals((int(low), int(high)), len(codes), v.shape[1], codes.device).to(v.dtype)
+            tries = first_tries(1, len(codes))[0]
+            z = read_normals((int(low), int(high)), tries, v.shape[1], codes.device).to(v.dtype)
             variance = torch.full_like(v, matrix.output_noise**2)
             if matrix.variance is not None:
                 variance = variance + codes.square() @ matrix.variance[k].t()

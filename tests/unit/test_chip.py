@@ -273,6 +273,15 @@ class TestCompensation:
         mapped.chip.compensate(probe_vectors=7)
         assert same(state(mapped), state(other))
 
+    def test_amplitude_of_probes(self):
+        mapped, other = make(), make(PCM.evolve(**{"compensation.probe_amplitude": 0.1}))
+        half = make()
+        for each in (mapped, other, half):
+            each.chip.set_time("1y")
+        mapped.chip.compensate(probe_amplitude=0.1)
+        assert same(state(mapped), state(other))
+        assert not same(state(mapped), state(half))
+
     def test_it_corrects_the_mean_of_what_drifted(self):
         """One factor per tile, close to the ratio of the outputs then and now."""
         chip = PCM.evolve(adc=None, read_noise=None)
@@ -297,6 +306,20 @@ class TestCompensation:
     def test_bad_number_of_probes(self):
         with pytest.raises(cs.UsageError, match="probe_vectors = 0: must be at least 1"):
             make().chip.compensate(probe_vectors=0)
+
+    @pytest.mark.parametrize("amplitude", [0.0, 1.5, True, "half"])
+    def test_bad_amplitude_of_probes(self, amplitude):
+        with pytest.raises(cs.SpecError, match=f"probe_amplitude = {amplitude!r}: must be"):
+            make().chip.compensate(probe_amplitude=amplitude)
+
+    @pytest.mark.parametrize(
+        ("option", "value"), [("probe_vectors", 9), ("probe_amplitude", 0.2), ("reference", "exact")]
+    )
+    def test_options_of_a_compensation_that_is_switched_off(self, option, value):
+        with pytest.raises(cs.UsageError) as error:
+            make().chip.compensate(None, **{option: value})
+        why = "cannot act, because kind = None switches the compensation off"
+        assert str(error.value) == f"{option} = {value!r}: {why}"
 
 
 def test_reads_differ_until_they_are_numbered_anew():

@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from torch import nn
 import crossbar_sim as cs
-from crossbar_sim.array.read_numba import _workspace
+from crossbar_sim.array.drive import workspace
 
 def resident(field):
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
@@ -53,7 +53,7 @@ with torch.no_grad():
         del mapped
         model, x = nn.Sequential(*(nn.Linear(size, size) for _ in range(layers))), torch.randn(vectors, size)
         model(x)
-        _workspace.buffers.clear()
+        workspace.buffers.clear()
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         rest = resident("VmRSS")
         digital, mapping, forward = peak(lambda: model(x)), peak(map_and_age), peak(lambda: mapped(x))

@@ -48,6 +48,8 @@ CHIPS = {
     "random rounding": PCM.evolve(wires=EXACT, **{"dac.stochastic_rounding": True}),
     "static range": PCM.evolve(**{"dac.range": {"kind": "static", "value": 1.5}}),
     "offsets of the compensation": PCM.evolve(wires=EXACT, compensation={"kind": "affine"}),
+    "bound management": PCM.evolve(wires=EXACT, adc={"bound": 1.0, "bound_management": {}}),
+    "bound management, reference column": PCM.evolve(encoding=OFFSET, adc={"bound": 2.0, "bound_management": {}}),
     "ramps": PCM.evolve(adc={"kind": "ramp", "bits": 6, "bound": 8.0, "sigma_cap": 0.05, "output_noise": 0.02}),
     "polarity": PCM.evolve(**{"device.polarity": DeviceAsymmetry(sigma=0.1)}),
     "cubic": PCM.evolve(**{"dac.encoding": "amplitude"}).evolve(**{"device.iv": CubicIV(k3_per_V2=2.0)}),

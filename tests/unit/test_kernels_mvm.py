@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from crossbar_sim.array.matrix import stored
+from crossbar_sim.array.stored import stored
 from crossbar_sim.converters.states import ExactReadout, UniformAdc
 from crossbar_sim.kernels import reference
-from crossbar_sim.kernels.mvm import GROUP, Draws, quantise_inputs, read_columns, read_few, read_keys
+from crossbar_sim.kernels.inputs import quantise_inputs
+from crossbar_sim.kernels.mvm import GROUP, Draws, read_columns, read_few, read_keys
 from crossbar_sim.kernels.random import random_key
+from crossbar_sim.kernels.tries import REPEAT, first_tries
 
 STOPS = np.array([288, 576, 577])
 NO_KEY, SILENT, NOISY = np.zeros(2, np.uint32), Draws(False, False, False), Draws(True, False, False)
@@ -16,13 +18,16 @@ SPANS = ((0, 288), (288, 576), (576, 577))
 PARTS = np.array([(k, *span) for k, span in enumerate(SPANS)])
 
 
-def _quantise(x, levels, static_range=(), stops=STOPS):
+def _quantise(x, levels, static_range=(), stops=STOPS, tries=None, stochastic=False):
     """codes, squares, full_scale, number of clipped inputs."""
     codes, squares = np.empty_like(x), np.empty_like(x)
-    full_scale = np.empty((len(stops), len(x)), x.dtype)
+    full_scale, of_vectors = np.empty((len(stops), len(x)), x.dtype), np.full(len(x), -1)
+    tries = first_tries(len(stops), len(x)) if tries is None else tries
     clipped = quantise_inputs(
-        x, stops, np.array(static_range, x.dtype), levels, False, NO_KEY, codes, squares, full_scale
-    )
+        x, stops, np.array(static_range, x.dtype), levels, stochastic, NO_KEY, tries, codes, squares, full_scale,
+        of_vectors,
+    )  # fmt: skip
+    assert clipped == of_vectors.sum()
     return codes, squares, full_scale, clipped
 
 
@@ -70,12 +75,39 @@ def test_quantise_inputs_equals_the_reference(dtype, levels, static):
     assert (clipped > 0) == static
 
 
+@pytest.mark.parametrize("static_range", [(), (2.0, 1.0, 0.5)])
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_a_repeat_doubles_the_range_of_a_vector_on_a_tile(static_range, stochastic):
+    """Try r is the first try of inputs divided by 2^r, with uniforms of its own, and nothing else changes."""
+    x = _inputs(np.float64)
+    repeats = np.zeros((3, len(x)), np.uint32)
+    repeats[0, 2], repeats[1, 2:4], repeats[2, 5] = 1, 3, 15
+    tries = first_tries(3, len(x)) + REPEAT * repeats
+    found = _quantise(x, 127, static_range, tries=tries, stochastic=stochastic)
+    first = _quantise(x, 127, static_range, stochastic=stochastic)
+    factor = 2.0**repeats
+    largest = np.array(static_range)[:, None] if static_range else abs(first[2])
+    np.testing.assert_array_equal(found[2], largest * factor)
+    assert found[3] == (
+        first[3] and sum((abs(x[:, a:b]) > found[2][k][:, None]).sum() for k, (a, b) in enumerate(SPANS))
+    )
+    for k, (start, stop) in enumerate(SPANS):
+        codes, same = found[0][:, start:stop], repeats[k] == 0
+        np.testing.assert_array_equal(codes[same], first[0][same, start:stop])
+        exact = np.clip(x[:, start:stop] / found[2][k][:, None] * 127, -127, 127)
+        if stochastic:
+            assert (abs(codes - exact) < 1).all()
+        else:
+            np.testing.assert_allclose(codes, np.rint(exact), rtol=0, atol=1e-9)
+
+
 def test_squares_are_left_out_where_none_are_wanted():
     x = _inputs(np.float32)
-    codes, full_scale = np.empty_like(x), np.empty((3, len(x)), np.float32)
+    codes, full_scale, clipped = np.empty_like(x), np.empty((3, len(x)), np.float32), np.empty(len(x), int)
     quantise_inputs(
-        x, STOPS, np.empty(0, np.float32), 127, False, NO_KEY, codes, np.empty((0, 0), np.float32), full_scale
-    )
+        x, STOPS, np.empty(0, np.float32), 127, False, NO_KEY, first_tries(3, len(x)), codes,
+        np.empty((0, 0), np.float32), full_scale, clipped,
+    )  # fmt: skip
     np.testing.assert_array_equal(codes, _quantise(x, 127)[0])
 
 
@@ -116,8 +148,11 @@ def test_nan_goes_through_the_dac_and_stays_on_its_tile_and_vector(levels, stati
 def test_squares_may_be_bfloat16(dtype):
     x = _inputs(np.float32)
     squares = torch.empty(x.shape, dtype=torch.bfloat16)
-    codes, full_scale = np.empty_like(x), np.empty((3, len(x)), np.float32)
-    quantise_inputs(x, STOPS, np.empty(0, np.float32), 127, False, NO_KEY, codes, stored(squares), full_scale)
+    codes, full_scale, clipped = np.empty_like(x), np.empty((3, len(x)), np.float32), np.empty(len(x), int)
+    quantise_inputs(
+        x, STOPS, np.empty(0, np.float32), 127, False, NO_KEY, first_tries(3, len(x)), codes, stored(squares),
+        full_scale, clipped,
+    )  # fmt: skip
     assert torch.equal(squares, torch.from_numpy(codes * codes).to(torch.bfloat16))
 
 
@@ -135,13 +170,14 @@ def _read(dtype, *, noise=0.0, spread=False, levels=ADC_LEVELS, first=True, firs
     full_scale, gain = rng.uniform(0.5, 2, n).astype(dtype), rng.uniform(0.1, 1, N_COLS).astype(dtype)
     bias, before = rng.normal(size=first_col + N_COLS).astype(dtype), rng.normal(size=(n, first_col + N_COLS))
     y = before.astype(dtype)
-    key = np.array(random_key(0, "read"), np.uint32)
+    key, beyond = np.array(random_key(0, "read"), np.uint32), np.zeros(n, bool)
     saturated = read_columns(
         sums, variances, 1 / DAC_LEVELS, noise**2, Draws(spread or noise > 0, False, False), _adc(levels), None,
-        None, full_scale, gain, bias, key,
-        first_col, first, y,
+        None, full_scale, gain, bias, key, first_tries(1, n)[0], first_col, first, y, beyond,
     )  # fmt: skip
-    z = reference.read_normals(tuple(int(word) for word in key), n, first_col + N_COLS)[:, first_col:]
+    z = reference.read_normals(tuple(int(word) for word in key), first_tries(1, n)[0], first_col + N_COLS)[
+        :, first_col:
+    ]
     sigma = np.sqrt(noise**2 + (variances.astype(float) / DAC_LEVELS**2 if spread else 0.0))
     relative = sums.astype(float) / DAC_LEVELS
     expected = reference.read_columns(relative, sigma, z, STEP, levels, full_scale.astype(float), gain.astype(float))
@@ -175,25 +211,14 @@ def test_read_columns_with_adc_equals_the_reference(dtype, noise, spread, first_
 def test_saturated_outputs_are_counted_exactly():
     sums = np.array([[-9.0, -2.6, -2.5, -2.4, 2.49, 2.5, 2.51, 3.0, 100.0]])
     ones, y = np.ones(9), np.empty((1, 9))
+    sums, y, beyond = np.stack([sums[0], sums[0] / 4, sums[0] / 100]), np.empty((3, 9)), np.zeros(3, bool)
     saturated = read_columns(
-        sums,
-        np.empty((0, 0)),
-        1.0,
-        0.0,
-        SILENT,
-        UniformAdc(1.0, 2),
-        None,
-        None,
-        np.ones(1),
-        ones,
-        0 * ones,
-        NO_KEY,
-        0,
-        True,
-        y,
-    )
-    assert y.tolist() == [[-2, -2, -2, -2, 2, 2, 2, 2, 2]]
-    assert saturated == 5  # 2.5 rounds to 2, half to even
+        sums, np.empty((0, 0)), 1.0, 0.0, SILENT, UniformAdc(1.0, 2), None, None, np.ones(3), ones, 0 * ones, NO_KEY,
+        first_tries(1, 3)[0], 0, True, y, beyond,
+    )  # fmt: skip
+    assert y[0].tolist() == [-2, -2, -2, -2, 2, 2, 2, 2, 2]
+    assert saturated == 5 + 1  # 2.5 rounds to 2, half to even
+    assert beyond.tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize("levels", [0, ADC_LEVELS])
@@ -204,7 +229,7 @@ def test_nan_goes_through_the_adc_and_stays_in_its_column(levels, bad):
     ones, y = np.ones(GROUP + 9, np.float32), np.empty_like(sums)
     read_columns(
         sums, np.empty((0, 0), np.float32), 1.0, 0.01, NOISY, _adc(levels), None, None,
-        np.ones(2, np.float32), ones, ones, NO_KEY, 0, True, y,
+        np.ones(2, np.float32), ones, ones, NO_KEY, first_tries(1, 2)[0], 0, True, y, np.zeros(2, bool),
     )  # fmt: skip
     assert np.argwhere(np.isnan(y)).tolist() == [[1, bad]]
 
@@ -221,21 +246,24 @@ def test_a_read_of_few_vectors_equals_matrix_products_and_read_columns(n_vectors
     full_scale, gain = rng.uniform(0.5, 2, (3, n_vectors)), rng.uniform(0.1, 1, (3, n_cols))
     bias, keys = rng.normal(size=n_cols), read_keys(np.array([3, 4], np.uint32), 7, 3)
     expected, y = np.full((n_vectors, n_cols), np.nan), np.full((n_vectors, n_cols), np.nan)
-    saturated = 0
+    saturated, tries = 0, first_tries(3, n_vectors) + REPEAT * np.array([[0], [1], [15]], np.uint32)
+    beyond, found_beyond = np.zeros((2, 3, n_vectors), bool)
     for k, (start, stop) in enumerate(SPANS):
         part = codes[:, start:stop]
         variances = part**2 @ variance[:, start:stop].T if spread else np.empty((0, 0))
         saturated += read_columns(
             part @ effective[:, start:stop].T, variances, 1 / 127, 0.01, NOISY, _adc(levels), None, None, full_scale[k],
-            gain[k], bias, keys[k], 0, k == 0, expected,
+            gain[k], bias, keys[k], tries[k], 0, k == 0, expected, beyond[k],
         )  # fmt: skip
     flat = np.concatenate([effective[:, start:stop].ravel() for start, stop in SPANS])
     flat_variance = np.concatenate([variance[:, start:stop].ravel() for start, stop in SPANS]) if spread else flat[:0]
     found = read_few(
-        codes, PARTS, flat, flat_variance, 1 / 127, 0.01, NOISY, _adc(levels), full_scale, gain, bias, keys, y
-    )
+        codes, PARTS, flat, flat_variance, 1 / 127, 0.01, NOISY, _adc(levels), full_scale, gain, bias, keys, tries, y,
+        found_beyond,
+    )  # fmt: skip
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
     assert found == saturated
+    np.testing.assert_array_equal(found_beyond, beyond)
 
 
 def test_a_read_of_few_vectors_takes_bfloat16_variances_beside_float32_weights():
@@ -246,9 +274,10 @@ def test_a_read_of_few_vectors_takes_bfloat16_variances_beside_float32_weights()
     keys = read_keys(np.array([3, 4], np.uint32), 0, 1)
     read_few(
         codes, np.array([(0, 0, 301)]), np.zeros(77 * 301, np.float32), stored(variance.flatten()),
-        1.0, 0.0, NOISY, ExactReadout(), np.ones((1, 2), np.float32), one, 0 * one[0], keys, y,
+        1.0, 0.0, NOISY, ExactReadout(), np.ones((1, 2), np.float32), one, 0 * one[0], keys, first_tries(1, 2), y,
+        np.zeros((1, 2), bool),
     )  # fmt: skip
-    z = reference.read_normals(tuple(int(word) for word in keys[0]), 2, 77)
+    z = reference.read_normals(tuple(int(word) for word in keys[0]), first_tries(1, 2)[0], 77)
     np.testing.assert_allclose(y, np.sqrt(codes.astype(float) ** 2 @ variance.double().numpy().T) * z, rtol=2e-5)
 
 

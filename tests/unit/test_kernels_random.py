@@ -9,6 +9,7 @@ from crossbar_sim.array import random_torch
 from crossbar_sim.kernels import random, reference
 from crossbar_sim.kernels.mvm import GROUP
 from crossbar_sim.kernels.random import fill_normals, normal_pair, random_key
+from crossbar_sim.kernels.tries import REPEAT, first_tries
 
 u32 = np.uint32
 KNOWN_ANSWERS = [
@@ -77,12 +78,20 @@ def test_kernel_normals_equal_the_reference(counter1):
 @pytest.mark.parametrize(("first_col", "n_cols"), [(0, 1), (0, GROUP - 1), (GROUP, GROUP), (2 * GROUP, 3 * GROUP + 5)])
 def test_torch_normals_equal_the_reference(draw, first_col, n_cols):
     key = tuple(int(word) for word in random_key(0, "read", n_cols))
-    z = draw(key, 40, n_cols, torch.device("cpu"), first_col).numpy()
-    exact = reference.read_normals(key, 40, first_col + n_cols)[:, first_col:]
+    z = draw(key, first_tries(1, 40)[0], n_cols, torch.device("cpu"), first_col).numpy()
+    exact = reference.read_normals(key, first_tries(1, 40)[0], first_col + n_cols)[:, first_col:]
     assert z.shape == exact.shape
     assert np.isfinite(z).all()
     assert abs(z - exact).max() < 1e-5  # the chance of a radius below 0.01 is 5e-5
     assert np.median(abs(z - exact)) < 1e-7
+
+
+@pytest.mark.parametrize("draw", [random_torch.read_normals, random_torch.device_normals])
+def test_torch_normals_of_a_try_are_those_of_its_number(draw):
+    key = tuple(int(word) for word in random_key(0, "read"))
+    numbers = np.array([3, 3 + REPEAT, 3 + 15 * REPEAT, 4], u32)
+    z = draw(key, numbers, GROUP + 5, torch.device("cpu")).numpy()
+    assert abs(z - reference.read_normals(key, numbers, GROUP + 5)).max() < 1e-5
 
 
 @pytest.mark.parametrize(
