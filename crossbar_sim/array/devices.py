@@ -108,13 +108,15 @@ def age_by_device(
         tiles = [_features(devices, span, place, features) for place, span in enumerate(spans)]
         for f in range(len(effective)):
             own = [tile[f] for tile in tiles]
-            has_variance = f < len(variance)
+            has_variance = f < len(variance) and devices.table.has_read
             if wires is not None:
                 folded += fold_tiles([(g, spread if has_variance else None) for g, spread in own], wires)
             for (c0, c1), (g, spread) in zip(spans, own, strict=True):
-                sum_devices(g, weight / unit, effective[f][c0:c1].numpy())
+                sum_devices(g, weight, unit, effective[f][c0:c1].numpy())
                 if has_variance:
-                    sum_devices(spread, (weight / unit) ** 2, stored(variance[f][c0:c1]))
+                    sum_devices(spread, weight**2, unit**2, stored(variance[f][c0:c1]))
+                elif f < len(variance):
+                    variance[f][c0:c1] = 0
     return folded
 
 

@@ -69,7 +69,7 @@ def test_a_fitted_device_replaces_that_of_the_chip(call, data, tmp_path, monkeyp
         seen.extend(chips)
         raise UsageError("far enough")
 
-    monkeypatch.setattr("crossbar_sim.bridge.hf.load_model", lambda name: (None, None))
+    monkeypatch.setattr("crossbar_sim.bridge.hf.load_model", lambda name, **options: (None, None))
     monkeypatch.setattr("crossbar_sim.study.sweep.sweep", stop)
     code, _, err = call("sweep", "--chip", "pcm_1m", "--chip", "hermes_1d", "--device", out)
     assert (code, err) == (2, "crossbar-sim: error: far enough\n")

@@ -85,8 +85,9 @@ def test_memory_is_what_a_process_takes(measured, case):
     spec, state = CASES[case]
     expected = plan(spec, state=state).expected
     mapping, forward = measured[case]
-    assert mapping == pytest.approx(expected.mapping_bytes, rel=0.1)
-    assert forward == pytest.approx(expected.forward_bytes, rel=0.1)
+    beside = 6 << 20  # small arrays that are not counted, against states below 100 MiB
+    assert mapping == pytest.approx(expected.mapping_bytes, rel=0.1, abs=beside)
+    assert forward == pytest.approx(expected.forward_bytes, rel=0.1, abs=beside)
 
 
 @pytest.mark.parametrize(
