@@ -80,8 +80,7 @@ def _add_bit_line_loss(g: Floats, ohm: Floats, per_node: int, loss: Floats) -> f
     segments, drops = ohm.astype(g.dtype), np.empty((_LINES, n_in), g.dtype)
     current, largest = np.empty(_LINES, g.dtype), np.empty(n_lines)
     for start in range(0, n_lines, _LINES):
-        first = min(start, n_lines - 1)
-        block = (first, min(first + 1, n_lines - 1), min(first + 2, n_lines - 1), min(first + 3, n_lines - 1))
+        block = (start, min(start + 1, n_lines - 1), min(start + 2, n_lines - 1), min(start + 3, n_lines - 1))
         for k in range(_LINES):
             m, d = block[k] // shared, block[k] % shared * per_node
             total, negative = _sum_and_sign(g[d, m])

@@ -83,7 +83,6 @@ def _fold(g_uS: Floats, variance: Floats | None, wires: WiresSpec, loss: Floats)
         g_uS *= share
         if variance is not None:
             variance *= share**4
-    lines, pairs = _tile_lines(g_uS, wires), wires.devices_per_node
     max_c = _find_loss(g_uS, wires, loss)
     if not np.isfinite(max_c):
         raise UsageError("g_uS: conductances must be finite and at least 0 uS")
@@ -91,6 +90,7 @@ def _fold(g_uS: Floats, variance: Floats | None, wires: WiresSpec, loss: Floats)
     if wires.model != "exact" and (wires.max_c is None or max_c <= wires.max_c):
         attenuate(g_uS, spread, loss, wires.model == "ratio")
         return Folded(max_c, exact=False)
+    lines, pairs = _tile_lines(g_uS, wires), wires.devices_per_node
     effective = _to_tile(to_uS(_linear_map(to_S(_to_array(g_uS, pairs)), lines)), g_uS.shape, pairs)
     if variance is not None:  # not by (g_eff / g)^2: a device that is nearly off has the g_eff of paths around it
         variance /= (1 + loss) ** 2
