@@ -14,10 +14,9 @@ from typing import NamedTuple
 
 import torch
 
-from crossbar_sim.array.drive import has_bf16_products
 from crossbar_sim.array.features import features_of
+from crossbar_sim.array.many import memory_bytes
 from crossbar_sim.array.matrix import device_tables
-from crossbar_sim.array.read_numba import block_columns
 from crossbar_sim.converters.dac import WHOLE, input_passes
 from crossbar_sim.kernels.conductance import plane_tables
 from crossbar_sim.kernels.pairs import is_plain_pair
@@ -232,15 +231,12 @@ class _Cost:
         return max(self.copied_bytes, outputs + self.read_bytes(self.probes) if self.probes else 0)
 
     def read_bytes(self, vectors: int) -> int:
-        """What a read takes beside its outputs: codes, their squares, and the sums of a block of columns."""
+        """What a read takes beside its outputs: codes, their squares, and the room of the kernel."""
         how, floats = self.how, self.float_bytes
-        products = 2 if has_bf16_products() and floats == 4 else floats
         drives = (self.spec.dac is not None) + (3 if how.passes > 1 else 0) + 2 * (how.features - 1)
-        block = min(self.tiles.n_out, block_columns(vectors))
         longest = max(stop - start for start, stop in self.tiles.rows)
-        widened = longest * block * products if products != 2 and floats == 4 else 0
-        noisy = products * vectors * (self.tiles.n_in + block) + widened
-        return vectors * (floats * (self.tiles.n_in * drives + block)) + (noisy if how.noisy else 0)
+        kernel = memory_bytes(vectors, self.tiles.n_in, self.tiles.n_out, longest, floats, how.noisy > 0)
+        return vectors * floats * self.tiles.n_in * drives + kernel
 
 
 @dataclass(frozen=True)

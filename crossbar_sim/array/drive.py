@@ -11,11 +11,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from crossbar_sim.array.held import Held
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.stored import stored
 from crossbar_sim.converters.dac import Pass, split_codes
 from crossbar_sim.kernels.inputs import quantise_inputs
 from crossbar_sim.kernels.random import random_key
+from crossbar_sim.kernels.workers import share
+
+_SERIAL_INPUTS = 100_000
+"""Below that, waking a thread takes longer than its share of the work."""
+
+_NO_KEY = np.zeros(2, np.uint32)
 
 
 @cache
@@ -61,52 +68,49 @@ class Drive(NamedTuple):
 
 def convert_inputs(
     matrix: AnalogMatrix,
+    held: Held,
     x: torch.Tensor,
     read: int,
     tries: NDArray[np.uint32],
     clipped: NDArray[np.int64],
-    with_squares: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
-    """DAC: codes (T, n_in), their squares where asked for and variances are needed, full scales (row tiles, T), and
-    the number of clipped inputs, which `clipped` (T,) has for each vector."""
-    n_tiles = len(matrix.plan.rows)
-    dac = matrix.spec.dac
-    if dac is None:
-        squares = squares_of(matrix, x) if with_squares else no_squares(matrix)
-        return x, squares, torch.ones((n_tiles, x.shape[0]), dtype=matrix.dtype), 0
-    codes = workspace.take("codes", (x.shape[0], x.shape[1]), matrix.dtype)
+    full_scale: NDArray,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """DAC: codes (T, n_in), and their squares where one conversion of them is all.
+
+    `clipped` (T,) gets the number of clipped inputs, full_scale (row tiles, T) what 1 stands for.
+    """
     squares = no_squares(matrix)
-    if with_squares and matrix.variance_flat is not None:
+    if not held.has_dac:
+        full_scale[:] = 1
+        return x, squares
+    codes = workspace.take("codes", (x.shape[0], x.shape[1]), matrix.dtype)
+    if held.at_once and held.noisy:
         squares = workspace.take("squares", (x.shape[0], x.shape[1]), product_dtype(matrix))
-    full_scale = torch.empty((n_tiles, x.shape[0]), dtype=matrix.dtype)
-    ranges = torch.empty(0, dtype=matrix.dtype) if matrix.input_range is None else matrix.input_range.to(matrix.dtype)
-    key = np.zeros(2, dtype=np.uint32)
-    if dac.stochastic_rounding:  # hashed only where it is looked at: a token passes here once per layer
-        key = np.array(random_key(matrix.seed, matrix.name, "input rounding", read), dtype=np.uint32)
-    n_clipped: int = quantise_inputs(
-        x.numpy(),
-        np.array([stop for _, stop in matrix.plan.rows]),
-        ranges.numpy(),
-        matrix.dac_levels,
-        dac.stochastic_rounding,
-        key,
-        tries,
-        codes.numpy(),
-        stored(squares),
-        full_scale.numpy(),
-        clipped,
-    )
-    return codes, squares, full_scale, n_clipped
+    arguments = (
+        x.numpy(), held.stops, held.ranges, held.levels, held.stochastic, rounding_key(matrix, held, read), tries,
+        codes.numpy(), stored(squares), full_scale, clipped,
+    )  # fmt: skip
+    threads = torch.get_num_threads() if x.numel() > _SERIAL_INPUTS else 1
+    share(quantise_inputs, arguments, len(x), threads, chunks=1)
+    return codes, squares
 
 
-def drives(matrix: AnalogMatrix, codes: torch.Tensor, squares: torch.Tensor) -> Iterator[Drive]:
-    """The drives of one vector of codes, one for each conversion."""
-    levels = matrix.dac_levels or 1
+def rounding_key(matrix: AnalogMatrix, held: Held, read: int) -> NDArray[np.uint32]:
+    """Key of the uniforms that round inputs; of no meaning where they are rounded to nearest."""
+    if not held.stochastic:
+        return _NO_KEY
+    return np.array(random_key(matrix.seed, matrix.name, "input rounding", read), dtype=np.uint32)
+
+
+def drives(matrix: AnalogMatrix, codes: torch.Tensor, squares: torch.Tensor | None = None) -> Iterator[Drive]:
+    """The drives of vectors of codes, one for each conversion; `squares` of the codes where they are known."""
+    conversions = conversions_of(matrix)
     if len(matrix.passes) == 1:
-        yield featured(matrix, Drive(codes, squares, levels, 1.0, 0))
+        own = squares if squares is not None and squares.numel() else squares_of(matrix, codes)
+        yield featured(matrix, Drive(codes, own, *conversions[0]))
         return
-    for passes in matrix.conversions:
-        yield featured(matrix, _drive(matrix, codes, passes, levels))
+    for passes, conversion in zip(matrix.conversions, conversions, strict=True):
+        yield featured(matrix, _drive(matrix, codes, passes, conversion))
 
 
 def featured(matrix: AnalogMatrix, drive: Drive) -> Drive:
@@ -122,20 +126,42 @@ def featured(matrix: AnalogMatrix, drive: Drive) -> Drive:
     return drive._replace(codes=codes.contiguous(), squares=own, more=tuple(more))
 
 
-def _drive(matrix: AnalogMatrix, codes: torch.Tensor, passes: list[Pass], levels: int) -> Drive:
+class Conversion(NamedTuple):
+    """What a conversion is, whatever the inputs are."""
+
+    levels: int
+    """Code of a fully driven line."""
+    weight: float
+    """Of the converted value, relative to an input of full scale."""
+    polarity: int
+    """Sign of the devices that are read; 0 for the differences of pairs."""
+
+
+def conversions_of(matrix: AnalogMatrix) -> list[Conversion]:
+    """The conversions of a read, in their order."""
+    levels = matrix.dac_levels or 1
+    if len(matrix.passes) == 1:
+        return [Conversion(levels, 1.0, 0)]
+    found = []
+    for passes in matrix.conversions:
+        polarity = {(True, True): 0, (True, False): 1, (False, True): -1}[passes[0].g_plus, passes[0].g_minus]
+        alone = len(passes) == 1
+        largest = levels if passes[0].n_bits is None or not alone else 2 ** passes[0].n_bits - 1
+        found.append(Conversion(largest, passes[0].weight * largest / levels if alone else 1.0, polarity))
+    return found
+
+
+def _drive(matrix: AnalogMatrix, codes: torch.Tensor, passes: list[Pass], conversion: Conversion) -> Drive:
     """One conversion: a pass by itself, or several whose charges are weighted and added ahead of the ADC."""
-    polarity = {(True, True): 0, (True, False): 1, (False, True): -1}[passes[0].g_plus, passes[0].g_minus]
-    alone = len(passes) == 1
-    largest = levels if passes[0].n_bits is None or not alone else 2 ** passes[0].n_bits - 1
     total, power = torch.zeros_like(codes), torch.zeros_like(codes)
     part = workspace.take("part", (codes.shape[0], codes.shape[1]), matrix.dtype)
     for each in passes:
         split_codes(codes.numpy(), each, part.numpy())
-        weight = 1 if alone else each.weight
+        weight = 1 if len(passes) == 1 else each.weight
         total.add_(part, alpha=weight)
         power.addcmul_(part, part, value=weight**2)
     squares = no_squares(matrix) if matrix.variance_flat is None else power.to(product_dtype(matrix))
-    return Drive(total, squares, largest, passes[0].weight * largest / levels if alone else 1.0, polarity)
+    return Drive(total, squares, *conversion)
 
 
 def squares_of(matrix: AnalogMatrix, drive: torch.Tensor) -> torch.Tensor:

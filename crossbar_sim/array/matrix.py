@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import groupby
 from numbers import Integral
 from typing import NamedTuple
@@ -110,6 +110,7 @@ class AnalogMatrix:
         self.features = features_of(spec)
         self.more_effective: list[torch.Tensor] = []
         self.more_variance: list[torch.Tensor] = []
+        self.held: object = None  # what array.held gathered of the present state
         self.program(weight, seed, write)
 
     def program(self, weight: torch.Tensor, seed: int, write: int = 0) -> None:
@@ -142,6 +143,18 @@ class AnalogMatrix:
             self.reference_columns = AnalogMatrix(self._zeros(), spec, seed, name, write, beside=self)
         self.age(weight, 0.0)
 
+    @cached_property
+    def part_table(self) -> NDArray[np.int64]:
+        """(parts, 5): number, row tile, first and last row + 1, and where the part begins in `effective_flat`."""
+        sizes = [self.plan.n_out * (stop - start) for _, _, (start, stop) in self.parts]
+        first = np.cumsum([0, *sizes[:-1]])
+        return np.array([(k, part.row_tile, *part.rows, first[k]) for k, part in enumerate(self.parts)])
+
+    def parts_read(self, polarity: int) -> list[int]:
+        """The parts that a drive of this polarity reads."""
+        polarities = [self.layout.planes[part.plane].polarity for part in self.parts]
+        return [k for k, own in enumerate(polarities) if polarity in (0, own)]
+
     def reset_counts(self) -> None:
         """Start counting inputs, clipped inputs, outputs, saturated outputs, vectors read again and repeats anew."""
         self.n_inputs = self.n_clipped = self.n_outputs = self.n_saturated = 0
@@ -149,6 +162,7 @@ class AnalogMatrix:
 
     def age(self, weight: torch.Tensor, t_s: float) -> None:
         """Compute the state `t_s` seconds after programming from the target `weight`; drift_factor is left alone."""
+        self.held = None
         table, effects = self._tables(t_s)
         size = self.plan.n_in * self.plan.n_out * len(self.layout.planes)
         if self.effective_flat.numel() != size or self.effective_flat.dtype != self.dtype:
@@ -200,6 +214,7 @@ class AnalogMatrix:
 
     def release(self) -> None:
         """Let go of the state."""
+        self.held = None
         self.effective_flat, self.variance_flat = torch.empty(0, dtype=self.dtype, device=self.device), None
         self.more_effective, self.more_variance = [], []
         if self.reference_columns is not None:
@@ -271,6 +286,7 @@ class AnalogMatrix:
     def to(self, device: torch.device) -> None:
         """Move the state to a torch device."""
         self.device = torch.device(device)
+        self.held = None
         self.effective_flat = self.effective_flat.to(device)
         if self.variance_flat is not None:
             self.variance_flat = self.variance_flat.to(device)
@@ -369,7 +385,7 @@ class AnalogMatrix:
     def needs_calibration(self) -> bool:
         """Whether inputs cannot be converted yet, because their ranges are still to be found."""
         dac = self.spec.dac
-        return dac is not None and dac.range.kind not in ("dynamic", "static") and self.input_range is None
+        return self.input_range is None and dac is not None and dac.range.kind not in ("dynamic", "static")
 
     @property
     def n_bytes(self) -> int:

@@ -133,7 +133,7 @@ class ProgrammedMatrix:
     def compensate(self) -> None:
         """Renew the correction from a read of the present state; factors are 1 where compensation is off."""
         if self.reference is None:
-            self.matrix.drift_factor.fill_(1.0)
+            self.matrix.drift_factor = torch.ones_like(self.matrix.drift_factor)
             self.matrix.drift_offset = None
         else:
             with self._on_cpu(), self.state():
@@ -199,7 +199,7 @@ class ProgrammedMatrix:
         """One read of vectors x (T, n_in): y (T, n_out). Each call takes the next read number."""
         self.check_fresh()
         matrix = self.matrix
-        if matrix.needs_calibration:
+        if matrix.input_range is None and matrix.needs_calibration:
             raise StateError(f"{matrix.name}: its dac.range is found on calibration data, but none were given")
         use_numba = _use_numba(backend, x, (x, self.parameter, bias), matrix.name)
         check_noise_is_known(matrix)

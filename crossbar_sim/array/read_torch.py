@@ -17,10 +17,12 @@ from crossbar_sim.array.bound_management import count_repeats, halve_inputs
 from crossbar_sim.array.columns_torch import Columns, Kept
 from crossbar_sim.array.inputs_torch import Inputs, convert_inputs
 from crossbar_sim.array.matrix import AnalogMatrix
-from crossbar_sim.array.read_numba import block_columns
 from crossbar_sim.kernels.mvm import GROUP
 from crossbar_sim.kernels.tries import first_tries
 from device_models.errors import StateError, UsageError
+
+_BLOCK_ELEMENTS = 1 << 19
+"""Column sums of one block, 2 MB in float32."""
 
 
 def read_torch(
@@ -277,7 +279,8 @@ class _Reader:
         n_out = self.matrix.plan.n_out
         if x.device.type != "cpu":
             return [(0, n_out)]
-        n_blocks = -(-n_out // block_columns(x.shape[0]))
+        block = max(GROUP, _BLOCK_ELEMENTS // max(1, x.shape[0]) // GROUP * GROUP)
+        n_blocks = -(-n_out // block)
         width = -(-n_out // (n_blocks * GROUP)) * GROUP  # even blocks, because products with narrow ones are slow
         return [(start, min(start + width, n_out)) for start in range(0, n_out, width)]
 

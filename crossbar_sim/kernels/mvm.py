@@ -29,9 +29,6 @@ _BEHIND_STAGE, _DITHER = u32(1 << 31), u32(1 << 30)
 _RUN = 4 * GROUP
 """Columns that are converted together where many vectors are read; their numbers stay in a core's first-level cache."""
 
-_LANES = 16
-"""Columns that a thread takes at a time from each half of a group when few vectors are read."""
-
 
 @njit(cache=True)
 def read_keys(key, read, n_parts):
@@ -87,16 +84,16 @@ def _read_vector(
     first_col, first, y,
 ):  # fmt: skip
     size = min(_RUN, (sums.shape[0] + GROUP - 1) // GROUP * GROUP)
-    z, z_behind, dither = _room(draws, size)
+    z, z_behind, dither = room_for(draws, size)
     over = i32(0)
     for start in range(0, sums.shape[0], _RUN):
         stop = min(start + _RUN, sums.shape[0])
         at, end = first_col + start, first_col + stop
-        _draw(draws, key, at // 2, number, GROUP // 2, (stop - start + GROUP - 1) // GROUP, z, z_behind, dither)
+        draw(draws, key, at // 2, number, GROUP // 2, (stop - start + GROUP - 1) // GROUP, z, z_behind, dither)
         out = y[at:end]
         if first:
             out[:] = bias[at:end]
-        over += _convert(
+        over += convert(
             sums[start:stop], _row(variances, t, start, stop), z, z_behind, dither, per_level,
             noise_variance, draws, adc, errors, stage, at, full_scale, gain[start:stop], out,
         )  # fmt: skip
@@ -110,7 +107,7 @@ def _row(variances, t, start, stop):
 
 
 @njit
-def _room(draws, size):
+def room_for(draws, size):
     """Places for the random numbers of `size` columns."""
     return (
         np.empty(size if draws.noise else 0, np.float32),
@@ -120,7 +117,7 @@ def _room(draws, size):
 
 
 @njit
-def _draw(draws, key, lane, number, half, n_groups, z, z_behind, dither):
+def draw(draws, key, lane, number, half, n_groups, z, z_behind, dither):
     """Random numbers of a try for groups of 2 half columns; lanes from `lane` on have the first half of a group."""
     for group in range(n_groups):
         own = u32(lane + group * half)
@@ -134,15 +131,15 @@ def _draw(draws, key, lane, number, half, n_groups, z, z_behind, dither):
             fill_uniforms(key[0], key[1], own, u32(number | _DITHER), dither[first:middle], dither[middle:last])
 
 
-def _convert(
+def convert(
     sums, variances, z, z_behind, dither, per_level, noise_variance, draws, adc, errors, stage, first_col, full_scale,
     gain, y,
 ):  # fmt: skip
     """Add what the equation of `read_columns` makes of a run of sums to y; variances as stored, or empty."""
-    raise TypeError("_convert works only inside compiled kernels")
+    raise TypeError("convert works only inside compiled kernels")
 
 
-@overload(_convert)
+@overload(convert)
 def _convert_by_kind(
     sums, variances, z, z_behind, dither, per_level, noise_variance, draws, adc, errors, stage, first_col, full_scale,
     gain, y,
@@ -212,76 +209,3 @@ def _convert_in_stages(
     for j in range(n):
         y[j] += v[j] * full_scale * gain[j]
     return over
-
-
-@njit(fastmath={"reassoc", "nsz"})
-def _dot(weights, x):
-    total = x.dtype.type(0)
-    for i in range(x.shape[0]):
-        total += weights[i] * x[i]
-    return total
-
-
-@njit(fastmath={"reassoc", "nsz"})
-def _dot_squares(variances, x):
-    total = x.dtype.type(0)
-    for i in range(x.shape[0]):
-        total += from_stored(variances, variances[i]) * (x[i] * x[i])
-    return total
-
-
-@njit(parallel=True, cache=True)
-def read_few(
-    codes, parts, effective, variance, per_level, noise_variance, draws, adc, full_scale, gain, bias, keys, tries, y,
-    beyond,
-):  # fmt: skip
-    """Column sums and `read_columns` of a few vectors on all parts of a matrix, in one pass over it.
-
-    For a handful of vectors the work is reading the matrix once, and handing threads from step to step costs more than
-    the steps. All parts have one ADC without errors of its own and no output stage.
-
-    Arguments  codes (T, K); parts (P, 3): row tile, first and last row + 1; effective, variance: the parts' (N, rows)
-               one after the other, flat, `variance` as stored or empty; full_scale (row tiles, T); gain (P, N);
-               keys (P, 2); tries, beyond (row tiles, T); y (T, N) out; the rest as in `read_columns`
-    Returns    number of saturated outputs
-    """
-    half = GROUP // 2
-    n_vectors, n_cols = y.shape
-    has_variance = variance.shape[0] > 0
-    # a lane is a column of the first half of a group and, where there is one, its partner of the second half
-    n_lanes = n_cols // GROUP * half + min(n_cols % GROUP, half)
-    saturated = 0
-    for chunk in prange((n_lanes + _LANES - 1) // _LANES):
-        lane = chunk * _LANES
-        n = min(_LANES, n_lanes - lane)
-        col = lane // half * GROUP + lane % half
-        z, z_behind, dither = _room(draws, 2 * _LANES)
-        v, spread = np.empty(_LANES, codes.dtype), np.empty(_LANES if has_variance else 0, codes.dtype)
-        for t in range(n_vectors):
-            first = 0
-            for k in range(parts.shape[0]):
-                tile, start, stop = parts[k]
-                rows = stop - start
-                drive = codes[t, start:stop]
-                _draw(draws, keys[k], lane, tries[tile, t], _LANES, 1, z, z_behind, dither)
-                for side in range(2):
-                    first_col = col + side * half
-                    last_col = max(first_col, min(first_col + n, n_cols))
-                    for c in range(first_col, last_col):
-                        at = first + c * rows
-                        v[c - first_col] = _dot(effective[at : at + rows], drive)
-                        if has_variance:
-                            spread[c - first_col] = _dot_squares(variance[at : at + rows], drive)
-                    width, own = last_col - first_col, side * _LANES
-                    out = y[t, first_col:last_col]
-                    if k == 0:
-                        out[:] = bias[first_col:last_col]
-                    over = _convert(
-                        v[:width], spread[:width], z[own:], z_behind[own:], dither[own:], per_level, noise_variance,
-                        draws, adc, None, None, first_col, full_scale[tile, t], gain[k, first_col:last_col], out,
-                    )  # fmt: skip
-                    if over > 0:
-                        beyond[tile, t] = True  # whichever thread is first: they all write the same
-                    saturated += over
-                first += n_cols * rows
-    return saturated

@@ -127,8 +127,8 @@ class CircuitRead:
         key = np.array(random_key(matrix.seed, matrix.name, "input rounding", number), dtype=np.uint32)
         codes, clipped = np.empty_like(x), np.empty(len(x), np.int64)
         quantise_inputs(
-            x, stops, ranges, matrix.dac_levels, dac.stochastic_rounding, key, tries, codes, np.empty((0, 0)), scale,
-            clipped,
+            0, 0, len(x), x, stops, ranges, matrix.dac_levels, dac.stochastic_rounding, key, tries, codes,
+            np.empty((0, 0)), scale, clipped,
         )  # fmt: skip
         return codes, scale
 

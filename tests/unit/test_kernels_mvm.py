@@ -8,14 +8,13 @@ from crossbar_sim.array.stored import stored
 from crossbar_sim.converters.states import ExactReadout, UniformAdc
 from crossbar_sim.kernels import reference
 from crossbar_sim.kernels.inputs import quantise_inputs
-from crossbar_sim.kernels.mvm import GROUP, Draws, read_columns, read_few, read_keys
+from crossbar_sim.kernels.mvm import GROUP, Draws, read_columns, read_keys
 from crossbar_sim.kernels.random import random_key
 from crossbar_sim.kernels.tries import REPEAT, first_tries
 
 STOPS = np.array([288, 576, 577])
 NO_KEY, SILENT, NOISY = np.zeros(2, np.uint32), Draws(False, False, False), Draws(True, False, False)
 SPANS = ((0, 288), (288, 576), (576, 577))
-PARTS = np.array([(k, *span) for k, span in enumerate(SPANS)])
 
 
 def _quantise(x, levels, static_range=(), stops=STOPS, tries=None, stochastic=False):
@@ -24,8 +23,8 @@ def _quantise(x, levels, static_range=(), stops=STOPS, tries=None, stochastic=Fa
     full_scale, of_vectors = np.empty((len(stops), len(x)), x.dtype), np.full(len(x), -1)
     tries = first_tries(len(stops), len(x)) if tries is None else tries
     clipped = quantise_inputs(
-        x, stops, np.array(static_range, x.dtype), levels, stochastic, NO_KEY, tries, codes, squares, full_scale,
-        of_vectors,
+        0, 0, len(x), x, stops, np.array(static_range, x.dtype), levels, stochastic, NO_KEY, tries, codes, squares,
+        full_scale, of_vectors,
     )  # fmt: skip
     assert clipped == of_vectors.sum()
     return codes, squares, full_scale, clipped
@@ -105,7 +104,7 @@ def test_squares_are_left_out_where_none_are_wanted():
     x = _inputs(np.float32)
     codes, full_scale, clipped = np.empty_like(x), np.empty((3, len(x)), np.float32), np.empty(len(x), int)
     quantise_inputs(
-        x, STOPS, np.empty(0, np.float32), 127, False, NO_KEY, first_tries(3, len(x)), codes,
+        0, 0, len(x), x, STOPS, np.empty(0, np.float32), 127, False, NO_KEY, first_tries(3, len(x)), codes,
         np.empty((0, 0), np.float32), full_scale, clipped,
     )  # fmt: skip
     np.testing.assert_array_equal(codes, _quantise(x, 127)[0])
@@ -150,8 +149,8 @@ def test_squares_may_be_bfloat16(dtype):
     squares = torch.empty(x.shape, dtype=torch.bfloat16)
     codes, full_scale, clipped = np.empty_like(x), np.empty((3, len(x)), np.float32), np.empty(len(x), int)
     quantise_inputs(
-        x, STOPS, np.empty(0, np.float32), 127, False, NO_KEY, first_tries(3, len(x)), codes, stored(squares),
-        full_scale, clipped,
+        0, 0, len(x), x, STOPS, np.empty(0, np.float32), 127, False, NO_KEY, first_tries(3, len(x)), codes,
+        stored(squares), full_scale, clipped,
     )  # fmt: skip
     assert torch.equal(squares, torch.from_numpy(codes * codes).to(torch.bfloat16))
 
@@ -232,53 +231,6 @@ def test_nan_goes_through_the_adc_and_stays_in_its_column(levels, bad):
         np.ones(2, np.float32), ones, ones, NO_KEY, first_tries(1, 2)[0], 0, True, y, np.zeros(2, bool),
     )  # fmt: skip
     assert np.argwhere(np.isnan(y)).tolist() == [[1, bad]]
-
-
-@pytest.mark.parametrize("n_vectors", [1, 4])
-@pytest.mark.parametrize("n_cols", [1, 77, GROUP // 2, GROUP // 2 + 5, 2 * GROUP, N_COLS])
-@pytest.mark.parametrize("levels", [0, ADC_LEVELS])
-@pytest.mark.parametrize("spread", [True, False])
-def test_a_read_of_few_vectors_equals_matrix_products_and_read_columns(n_vectors, n_cols, levels, spread):
-    rng = np.random.default_rng(0)
-    codes = np.rint(rng.uniform(-127, 127, (n_vectors, 577)))
-    effective = rng.uniform(-1, 1, (n_cols, 577))
-    variance = rng.uniform(0, 1e-2, (n_cols, 577))
-    full_scale, gain = rng.uniform(0.5, 2, (3, n_vectors)), rng.uniform(0.1, 1, (3, n_cols))
-    bias, keys = rng.normal(size=n_cols), read_keys(np.array([3, 4], np.uint32), 7, 3)
-    expected, y = np.full((n_vectors, n_cols), np.nan), np.full((n_vectors, n_cols), np.nan)
-    saturated, tries = 0, first_tries(3, n_vectors) + REPEAT * np.array([[0], [1], [15]], np.uint32)
-    beyond, found_beyond = np.zeros((2, 3, n_vectors), bool)
-    for k, (start, stop) in enumerate(SPANS):
-        part = codes[:, start:stop]
-        variances = part**2 @ variance[:, start:stop].T if spread else np.empty((0, 0))
-        saturated += read_columns(
-            part @ effective[:, start:stop].T, variances, 1 / 127, 0.01, NOISY, _adc(levels), None, None, full_scale[k],
-            gain[k], bias, keys[k], tries[k], 0, k == 0, expected, beyond[k],
-        )  # fmt: skip
-    flat = np.concatenate([effective[:, start:stop].ravel() for start, stop in SPANS])
-    flat_variance = np.concatenate([variance[:, start:stop].ravel() for start, stop in SPANS]) if spread else flat[:0]
-    found = read_few(
-        codes, PARTS, flat, flat_variance, 1 / 127, 0.01, NOISY, _adc(levels), full_scale, gain, bias, keys, tries, y,
-        found_beyond,
-    )  # fmt: skip
-    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
-    assert found == saturated
-    np.testing.assert_array_equal(found_beyond, beyond)
-
-
-def test_a_read_of_few_vectors_takes_bfloat16_variances_beside_float32_weights():
-    rng = np.random.default_rng(0)
-    codes = np.rint(rng.uniform(-127, 127, (2, 301))).astype(np.float32)
-    variance = torch.from_numpy(rng.uniform(0, 1e-2, (77, 301))).to(torch.bfloat16)
-    one, y = np.ones((1, 77), np.float32), np.empty((2, 77), np.float32)
-    keys = read_keys(np.array([3, 4], np.uint32), 0, 1)
-    read_few(
-        codes, np.array([(0, 0, 301)]), np.zeros(77 * 301, np.float32), stored(variance.flatten()),
-        1.0, 0.0, NOISY, ExactReadout(), np.ones((1, 2), np.float32), one, 0 * one[0], keys, first_tries(1, 2), y,
-        np.zeros((1, 2), bool),
-    )  # fmt: skip
-    z = reference.read_normals(tuple(int(word) for word in keys[0]), first_tries(1, 2)[0], 77)
-    np.testing.assert_allclose(y, np.sqrt(codes.astype(float) ** 2 @ variance.double().numpy().T) * z, rtol=2e-5)
 
 
 def test_read_keys_are_blocks_of_threefry_and_differ_by_read_and_tile():

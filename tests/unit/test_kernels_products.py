@@ -1,0 +1,188 @@
+"""Kernels that read vectors through all parts of a matrix, against matrix products and `mvm.read_columns`."""
+
+import numpy as np
+import pytest
+import torch
+
+from crossbar_sim.array.stored import stored
+from crossbar_sim.converters.states import ExactReadout, UniformAdc
+from crossbar_sim.kernels import products, reference
+from crossbar_sim.kernels.blas import gemm_address, multiply, one_blas_thread
+from crossbar_sim.kernels.few import n_chunks, read_few
+from crossbar_sim.kernels.inputs import quantise_inputs
+from crossbar_sim.kernels.mvm import GROUP, Draws, read_columns, read_keys
+from crossbar_sim.kernels.tries import REPEAT, first_tries
+from crossbar_sim.kernels.workers import share
+
+SPANS = ((0, 288), (288, 576), (576, 577))
+STOPS = np.array([stop for _, stop in SPANS])
+N_COLS = 2 * GROUP + GROUP // 2 + 9
+NOISY, KEY = Draws(True, False, False), np.array([3, 4], np.uint32)
+NO_RANGE, NO_KEY = np.empty(0), np.zeros(2, np.uint32)
+
+
+def _adc(levels):
+    return UniformAdc(10.0 / levels, levels) if levels else ExactReadout()
+
+
+class Case:
+    """Inputs, three parts and converters; what `read_columns` makes of the products of NumPy."""
+
+    def __init__(self, n_vectors, n_cols=N_COLS, levels=127, spread=True, features=1, dtype=np.float64):
+        rng = np.random.default_rng(0)
+        self.n_cols, self.levels, self.dtype = n_cols, levels, dtype
+        self.x = rng.normal(size=(n_vectors, 577)).astype(dtype)
+        self.tries = first_tries(3, n_vectors) + REPEAT * np.array([[0], [1], [2]], np.uint32)
+        self.codes, self.full_scale = np.empty_like(self.x), np.empty((3, n_vectors), dtype)
+        self.clipped = np.empty(n_vectors, np.int64)
+        quantise_inputs(
+            0, 0, n_vectors, self.x, STOPS, NO_RANGE.astype(dtype), 127, False, NO_KEY, self.tries, self.codes,
+            self.x[:0, :0], self.full_scale, self.clipped,
+        )  # fmt: skip
+        self.codes = np.stack([self.codes, *(np.rint(self.codes / 2) for _ in range(features - 1))])
+        self.effective = rng.uniform(-1, 1, (features, n_cols, 577)).astype(dtype)
+        self.variance = rng.uniform(0, 1e-2, (features, n_cols, 577)).astype(dtype)[: features if spread else 0]
+        self.gain, self.bias = rng.uniform(0.1, 1, (3, n_cols)).astype(dtype), rng.normal(size=n_cols).astype(dtype)
+        self.keys = read_keys(KEY, 7, 3)
+        sizes = [n_cols * (stop - start) for start, stop in SPANS]
+        first = np.cumsum([0, *sizes])
+        self.parts = np.array([(k, k, *span, first[k]) for k, span in enumerate(SPANS)])
+        self.y, self.beyond = np.full((n_vectors, n_cols), np.nan, dtype), np.zeros((3, n_vectors), bool)
+
+    @staticmethod
+    def flat(of_features):
+        """The parts one after the other, for each feature."""
+        return tuple(np.concatenate([part[:, a:b].ravel() for a, b in SPANS]) for part in of_features)
+
+    def spreads(self, k):
+        """Variances of the sums of part k (T, columns), or none."""
+        a, b = SPANS[k]
+        if not len(self.variance):
+            return np.empty((0, 0), self.dtype)
+        return sum(own[:, a:b] ** 2 @ part[:, a:b].T for own, part in zip(self.codes, self.variance, strict=True))
+
+    def expected(self):
+        y, beyond, saturated = np.empty_like(self.y), np.zeros_like(self.beyond), 0
+        for k, (a, b) in enumerate(SPANS):
+            sums = sum(own[:, a:b] @ part[:, a:b].T for own, part in zip(self.codes, self.effective, strict=True))
+            saturated += read_columns(
+                sums, self.spreads(k), 1 / 127, 0.01, NOISY, _adc(self.levels), None, None, self.full_scale[k],
+                self.gain[k], self.bias, self.keys[k], self.tries[k], 0, k == 0, y, beyond[k],
+            )  # fmt: skip
+        return y, beyond, saturated
+
+    def read_parts(self, squares=None, spreads=None, parts=None, columns=None, first=True, threads=2):
+        none = np.empty((0, 0, 0), self.dtype)
+        if squares is None:
+            squares = none if spreads is not None or not len(self.variance) else self.codes**2
+        size = products.room_size(len(self.x), self.n_cols, 288, has_variance=True)
+        arguments = (
+            gemm_address(self.dtype), self.codes, squares, none if spreads is None else spreads,
+            self.parts if parts is None else self.parts[parts], columns or (0, self.n_cols),
+            self.flat(self.effective), self.flat(self.variance) or (none.ravel(),), 1 / 127, 0.01, NOISY,
+            _adc(self.levels), None, None, self.full_scale, self.gain, self.bias, self.keys, self.tries, first,
+            np.empty((threads, size), self.dtype), products.block_vectors(len(self.x)), self.y, self.beyond,
+        )  # fmt: skip
+        width = columns[1] - columns[0] if columns else self.n_cols
+        with one_blas_thread():
+            return share(products.read_parts, arguments, products.n_blocks(len(self.x), width), threads)
+
+
+@pytest.mark.parametrize("levels", [0, 127])
+@pytest.mark.parametrize("spread", [True, False])
+@pytest.mark.parametrize("n_vectors", [1, 5, 530])
+def test_a_read_of_many_vectors_equals_matrix_products_and_read_columns(levels, spread, n_vectors):
+    case = Case(n_vectors, levels=levels, spread=spread)
+    expected, beyond, saturated = case.expected()
+    assert case.read_parts() == saturated
+    np.testing.assert_allclose(case.y, expected, rtol=0, atol=1e-11)
+    np.testing.assert_array_equal(case.beyond, beyond)
+    assert levels == 0 or n_vectors < 500 or saturated > 0
+
+
+def test_features_of_devices_are_added_up():
+    case = Case(40, features=3)
+    expected, _, saturated = case.expected()
+    assert case.read_parts() == saturated
+    np.testing.assert_allclose(case.y, expected, rtol=0, atol=1e-11)
+
+
+def test_variances_may_be_given_or_be_those_of_one_vector_for_all():
+    case = Case(40)
+    expected = case.expected()[0]
+    case.read_parts(spreads=np.stack([case.spreads(k) for k in range(3)]))
+    np.testing.assert_allclose(case.y, expected, rtol=0, atol=1e-11)
+    case.codes[:] = 127 * np.where(np.arange(577) % 3, 1, -1)
+    expected = case.expected()[0]
+    case.read_parts(squares=case.codes[:, :1] ** 2)
+    np.testing.assert_allclose(case.y, expected, rtol=0, atol=1e-11)
+
+
+def test_parts_and_columns_may_be_read_one_by_one():
+    whole, split = Case(300), Case(300)
+    whole.read_parts()
+    for k in range(3):
+        for start in range(0, N_COLS, GROUP):
+            split.read_parts(parts=[k], columns=(start, min(start + GROUP, N_COLS)), first=k == 0)
+    np.testing.assert_array_equal(split.y, whole.y)
+    np.testing.assert_array_equal(split.beyond, whole.beyond)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_the_number_of_threads_changes_no_bit(dtype, threads):
+    one, more = Case(300, dtype=dtype), Case(300, dtype=dtype)
+    assert more.read_parts(threads=threads) == one.read_parts(threads=1)
+    np.testing.assert_array_equal(more.y, one.y)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 7, 3), (33, 1, 40), (70, 130, 400)])
+@pytest.mark.parametrize("beta", [0, 1])
+def test_multiply_is_the_matrix_product(dtype, shape, beta):
+    n, n_cols, n_rows = shape
+    rng = np.random.default_rng(0)
+    x, weights = rng.normal(size=(n, n_rows + 5)).astype(dtype)[:, 2:-3], rng.normal(size=(n_cols, n_rows))
+    weights, out = weights.astype(dtype), np.full((n, n_cols), np.nan if beta == 0 else 2.0, dtype)
+    multiply(gemm_address(dtype), x, weights, beta, out)
+    np.testing.assert_allclose(
+        out, x.astype(float) @ weights.T + 2.0 * beta, rtol=0, atol=1e-12 if dtype == np.float64 else 2e-4
+    )
+
+
+@pytest.mark.parametrize("n_vectors", [1, 4])
+@pytest.mark.parametrize("n_cols", [1, 77, GROUP // 2, GROUP // 2 + 5, 2 * GROUP, N_COLS])
+@pytest.mark.parametrize("levels", [0, 127])
+@pytest.mark.parametrize(("spread", "threads"), [(True, 1), (True, 3), (False, 2)])
+def test_a_read_of_few_vectors_equals_matrix_products_and_read_columns(n_vectors, n_cols, levels, spread, threads):
+    case = Case(n_vectors, n_cols, levels, spread)
+    expected, beyond, saturated = case.expected()
+    codes, full_scale = np.empty_like(case.x), np.empty_like(case.full_scale)
+    arguments = (
+        True, case.x, STOPS, NO_RANGE, 127, False, NO_KEY, case.parts, case.flat(case.effective)[0],
+        (case.flat(case.variance) or NO_RANGE[None])[0], 1 / 127, 0.01, NOISY, _adc(levels), case.gain, case.bias, KEY,
+        7, case.tries, codes, full_scale, case.clipped, case.y, case.beyond,
+    )  # fmt: skip
+    found = share(read_few, arguments, n_chunks(n_cols), threads)
+    np.testing.assert_allclose(case.y, expected, rtol=0, atol=1e-12)
+    assert found == saturated
+    np.testing.assert_array_equal(case.beyond, beyond)
+    np.testing.assert_array_equal(codes, case.codes[0])
+    np.testing.assert_array_equal(full_scale, case.full_scale)
+
+
+def test_a_read_of_few_vectors_takes_bfloat16_variances_beside_float32_weights_and_inputs_as_they_are():
+    rng = np.random.default_rng(0)
+    x = np.rint(rng.uniform(-127, 127, (2, 301))).astype(np.float32)
+    variance = torch.from_numpy(rng.uniform(0, 1e-2, (77, 301))).to(torch.bfloat16)
+    one, y = np.ones((1, 77), np.float32), np.empty((2, 77), np.float32)
+    keys = read_keys(KEY, 0, 1)
+    read_few(
+        0, 0, n_chunks(77), False, x, STOPS, NO_RANGE.astype(np.float32), 0, False, NO_KEY,
+        np.array([(0, 0, 0, 301, 0)]),
+        np.zeros(77 * 301, np.float32), stored(variance.flatten()), 1.0, 0.0, NOISY, ExactReadout(), one, 0 * one[0],
+        KEY, 0, first_tries(1, 2), np.empty_like(x), np.empty((1, 2), np.float32), np.empty(2, np.int64), y,
+        np.zeros((1, 2), bool),
+    )  # fmt: skip
+    z = reference.read_normals(tuple(int(word) for word in keys[0]), first_tries(1, 2)[0], 77)
+    np.testing.assert_allclose(y, np.sqrt(x.astype(float) ** 2 @ variance.double().numpy().T) * z, rtol=2e-5)
