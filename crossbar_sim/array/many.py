@@ -58,7 +58,7 @@ def read_drive(
     n_vectors = len(outputs.y)
     codes = _stacked([drive.codes, *(codes for codes, _ in drive.more)])
     in_kernel = held.noisy and product_dtype(matrix) == matrix.dtype
-    squares = _stacked([drive.squares, *(squares for _, squares in drive.more)]) if in_kernel else codes[:0, :0, :0]
+    squares = _stacked(_squares(matrix, drive)) if in_kernel else codes[:0, :0, :0]
     size = room_size(n_vectors, stop - start, held.longest, held.noisy)
     threads = torch.get_num_threads()
     room = workspace.take("room", (threads, size), matrix.dtype).numpy()
@@ -91,6 +91,11 @@ def memory_bytes(n_vectors: int, n_in: int, n_out: int, n_rows: int, float_bytes
     return squares + spreads + room
 
 
+def _squares(matrix: AnalogMatrix, drive: Drive) -> list[torch.Tensor]:
+    """Those of the features that carry read noise, which come first."""
+    return [drive.squares, *(squares for _, squares in drive.more)][: 1 + len(matrix.more_variance)]
+
+
 def _stacked(drives: list[torch.Tensor]) -> NDArray:
     stacked: NDArray = drives[0].numpy()[None] if len(drives) == 1 else torch.stack(drives).numpy()
     return stacked
@@ -107,7 +112,7 @@ def _spreads(
     if not by_torch:
         yield columns, stored(torch.empty((0, 0, 0), dtype=matrix.variance_dtype))
         return
-    squares = [drive.squares, *(part for _, part in drive.more)]
+    squares = _squares(matrix, drive)
     assert matrix.variance_flat is not None
     variances = [matrix.views(flat) for flat in (matrix.variance_flat, *matrix.more_variance)]
     width = _spread_columns(len(drive.codes))

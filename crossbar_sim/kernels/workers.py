@@ -108,9 +108,7 @@ class _Workers:
 _workers = _Workers()
 
 
-def share(
-    kernel: Callable[..., int], arguments: tuple[Any, ...], n_tasks: int, threads: int, chunks: int = 4
-) -> int:
+def share(kernel: Callable[..., int], arguments: tuple[Any, ...], n_tasks: int, threads: int, chunks: int = 4) -> int:
     """kernel(thread, first, last, *arguments) on ranges of n_tasks tasks, on this thread (0) and threads - 1 others.
 
     There are `chunks` ranges for each thread: one that is held up leaves some of its share to the others. The kernel
