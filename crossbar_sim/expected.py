@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from crossbar_sim.array.features import features_of
@@ -19,6 +20,7 @@ from crossbar_sim.array.many import memory_bytes
 from crossbar_sim.array.matrix import device_tables
 from crossbar_sim.converters.dac import WHOLE, input_passes
 from crossbar_sim.kernels.conductance import plane_tables
+from crossbar_sim.kernels.gemm import HAS_PAIRS
 from crossbar_sim.kernels.pairs import is_plain_pair
 from crossbar_sim.mapping import ModelPlan, TilePlan, layout_of
 from crossbar_sim.mapping.layout import Layout
@@ -235,8 +237,11 @@ class _Cost:
         how, floats = self.how, self.float_bytes
         drives = (self.spec.dac is not None) + (3 if how.passes > 1 else 0) + 2 * (how.features - 1)
         longest = max(stop - start for start, stop in self.tiles.rows)
-        kernel = memory_bytes(vectors, self.tiles.n_in, self.tiles.n_out, longest, floats, how.noisy > 0)
-        return vectors * floats * self.tiles.n_in * drives + kernel
+        real = np.dtype(f"f{floats}")
+        square = np.dtype(np.uint16) if HAS_PAIRS and floats == 4 else real
+        kernel = memory_bytes((how.features, real), (how.noisy, square), real, self.tiles.n_out, longest)
+        inputs = floats * drives + square.itemsize * how.noisy
+        return vectors * self.tiles.n_in * inputs + kernel
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -15,38 +13,25 @@ from crossbar_sim.array.held import Held
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.stored import stored
 from crossbar_sim.converters.dac import Pass, split_codes
+from crossbar_sim.kernels.gemm import HAS_PAIRS
 from crossbar_sim.kernels.inputs import quantise_inputs
 from crossbar_sim.kernels.random import random_key
+from crossbar_sim.kernels.scratch import Scratch
 from crossbar_sim.kernels.workers import share
 
 _SERIAL_INPUTS = 100_000
 """Below that, waking a thread takes longer than its share of the work."""
 
 _NO_KEY = np.zeros(2, np.uint32)
+SCRATCH = Scratch()
+"""Of reads."""
 
 
-@cache
-def has_bf16_products() -> bool:
-    """Whether this processor multiplies bfloat16 matrices faster than float32 ones, as far as torch can tell."""
-    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
-
-
-class _Workspace(threading.local):
-    """Buffers kept from call to call, one set per Python thread."""
-
-    def __init__(self) -> None:
-        self.buffers: dict[tuple[str, torch.dtype], torch.Tensor] = {}
-
-    def take(self, name: str, shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
-        size = shape[0] * shape[1]
-        buffer = self.buffers.get((name, dtype))
-        if buffer is None or buffer.numel() < size:
-            buffer = self.buffers[name, dtype] = torch.empty(size, dtype=dtype)
-        return buffer[:size].view(shape)
-
-
-workspace = _Workspace()
+def scratch(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """A tensor to be filled, in memory that the next call of that name in this thread takes again."""
+    if dtype == torch.bfloat16:
+        return torch.from_numpy(SCRATCH.array(name, shape, np.uint16)).view(dtype)
+    return torch.from_numpy(SCRATCH.array(name, shape, torch.empty(0, dtype=dtype).numpy().dtype))
 
 
 class Drive(NamedTuple):
@@ -83,12 +68,12 @@ def convert_inputs(
     if not held.has_dac:
         full_scale[:] = 1
         return x, squares
-    codes = workspace.take("codes", (x.shape[0], x.shape[1]), matrix.dtype)
+    codes = scratch("codes", tuple(x.shape), held.code_dtype)
     if held.at_once and held.noisy:
-        squares = workspace.take("squares", (x.shape[0], x.shape[1]), product_dtype(matrix))
+        squares = scratch("squares", tuple(x.shape), product_dtype(matrix))
     arguments = (
         x.numpy(), held.stops, held.ranges, held.levels, held.stochastic, rounding_key(matrix, held, read), tries,
-        codes.numpy(), stored(squares), full_scale, clipped,
+        stored(codes), stored(squares), full_scale, clipped,
     )  # fmt: skip
     threads = torch.get_num_threads() if x.numel() > _SERIAL_INPUTS else 1
     share(quantise_inputs, arguments, len(x), threads, chunks=1)
@@ -154,7 +139,7 @@ def conversions_of(matrix: AnalogMatrix) -> list[Conversion]:
 def _drive(matrix: AnalogMatrix, codes: torch.Tensor, passes: list[Pass], conversion: Conversion) -> Drive:
     """One conversion: a pass by itself, or several whose charges are weighted and added ahead of the ADC."""
     total, power = torch.zeros_like(codes), torch.zeros_like(codes)
-    part = workspace.take("part", (codes.shape[0], codes.shape[1]), matrix.dtype)
+    part = scratch("part", tuple(codes.shape), matrix.dtype)
     for each in passes:
         split_codes(codes.numpy(), each, part.numpy())
         weight = 1 if len(passes) == 1 else each.weight
@@ -174,4 +159,4 @@ def no_squares(matrix: AnalogMatrix) -> torch.Tensor:
 
 def product_dtype(matrix: AnalogMatrix) -> torch.dtype:
     """Type of the variance product: that of the stored variances where the processor multiplies it fast."""
-    return matrix.variance_dtype if has_bf16_products() else matrix.dtype
+    return matrix.variance_dtype if HAS_PAIRS else matrix.dtype

@@ -29,7 +29,7 @@ def read_few_vectors(
     clipped: NDArray[np.int64],
     y: torch.Tensor,
     beyond: NDArray[np.bool_],
-) -> tuple[NDArray, NDArray, int]:
+) -> tuple[torch.Tensor, NDArray, int]:
     """Set y (T, n_out), clipped (T,), and what of beyond (row tiles, T) the outputs do; x (T, n_in).
 
     Returns codes (T, n_in), full scales (row tiles, T), and the number of saturated outputs.
@@ -44,4 +44,4 @@ def read_few_vectors(
         held.gain, offset, held.key, read, tries, codes, full_scale, clipped, y.numpy(), beyond,
     )  # fmt: skip
     saturated = share(read_few, arguments, held.column_chunks, threads)
-    return codes, full_scale, saturated
+    return torch.from_numpy(codes), full_scale, saturated

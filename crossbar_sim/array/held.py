@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.stored import stored
 from crossbar_sim.kernels.few import n_chunks
+from crossbar_sim.kernels.gemm import HAS_PAIRS
+
+EXACT_IN_BF16 = 256
+"""Up to here all whole numbers are bfloat16 numbers."""
 
 
 class Held:
@@ -32,7 +36,7 @@ class Held:
         self.levels, self.per_level = matrix.dac_levels, 1.0 / (matrix.dac_levels or 1)
         self.parts: NDArray[np.int64] = matrix.part_table
         self.longest = int((self.parts[:, 3] - self.parts[:, 2]).max())
-        self.effective = tuple(flat.numpy() for flat in (matrix.effective_flat, *matrix.more_effective))
+        self.effective = tuple(stored(flat) for flat in (matrix.effective_flat, *matrix.more_effective))
         self.noisy = matrix.variance_flat is not None
         variances = (none,) if matrix.variance_flat is None else (matrix.variance_flat, *more)
         self.variance = tuple(stored(flat) for flat in variances)
@@ -41,6 +45,8 @@ class Held:
         self.key: NDArray[np.uint32] = matrix.read_key
         # one conversion for all parts and columns, of inputs as the DAC gives them
         self.at_once = len(matrix.passes) == 1 and matrix.features is None
+        in_pairs = HAS_PAIRS and matrix.effective_flat.dtype == torch.bfloat16 and self.at_once
+        self.code_dtype = torch.bfloat16 if in_pairs and 0 < self.levels <= EXACT_IN_BF16 else dtype
         self.shared_adc, self.adc = matrix.readouts[0].is_shared, matrix.readouts[0].adc
         self.zero, self.max_halvings = matrix.zero, matrix.max_halvings
         references = matrix.reference_columns

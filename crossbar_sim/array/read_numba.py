@@ -69,7 +69,7 @@ def _read(
     else:
         codes, full_scale, saturated = _read_many(matrix, held, x, bias, read, tries, clipped, y, beyond)
     if held.has_offsets or held.zero or held.has_references:
-        saturated += _correct(matrix, torch.from_numpy(codes), torch.from_numpy(full_scale), read, tries, y, beyond)
+        saturated += _correct(matrix, codes.to(matrix.dtype), torch.from_numpy(full_scale), read, tries, y, beyond)
     return _Try(y, clipped, beyond, saturated)
 
 
@@ -83,7 +83,7 @@ def _read_many(
     clipped: NDArray[np.int64],
     y: torch.Tensor,
     beyond: NDArray[np.bool_],
-) -> tuple[NDArray, NDArray, int]:
+) -> tuple[torch.Tensor, NDArray, int]:
     offset = None if bias is None else bias.detach().to(matrix.dtype).numpy()
     full_scale = np.empty(tries.shape, held.gain.dtype)
     codes, squares = convert_inputs(matrix, held, x, read, tries, clipped, full_scale)
@@ -95,7 +95,7 @@ def _read_many(
         outputs = Outputs(full_scale, gain, own, tries, y.numpy(), beyond)
         parts = matrix.parts_read(drive.polarity)
         saturated += read_drive(matrix, drive, parts, offset, outputs, adds=number > 0)
-    return codes.numpy(), full_scale, saturated
+    return codes, full_scale, saturated
 
 
 def _correct(

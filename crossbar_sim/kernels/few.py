@@ -28,8 +28,8 @@ def read_few(
     Arguments  thread that this is, and the chunks of columns; has_dac, x (T, K), stops, static_range, levels,
                stochastic, input_key as in `inputs.quantise_inputs`; without a DAC codes are x and full scales 1; parts
                (P, 5): number, row tile, first and last row + 1, and where it begins in flat weights; effective,
-               variance: the (N, rows) of the parts one after the other, flat, `variance` as stored or empty; gain
-               (P, N); key and number of the read; tries (row tiles, T); codes (T, K), full_scale (row tiles, T),
+               variance: the (N, rows) of the parts one after the other, flat and as stored, `variance` perhaps empty;
+               gain (P, N); key and number of the read; tries (row tiles, T); codes (T, K), full_scale (row tiles, T),
                clipped (T,), y (T, N) and beyond (row tiles, T) out; the rest as in `read_columns`
     Returns    number of saturated outputs
     """
@@ -106,7 +106,7 @@ def n_chunks(n_cols):
 def _dot(weights, x):
     total = x.dtype.type(0)
     for i in range(x.shape[0]):
-        total += weights[i] * x[i]
+        total += from_stored(weights, weights[i]) * x[i]
     return total
 
 

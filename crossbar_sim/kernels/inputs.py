@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from crossbar_sim.converters.draws import fill_uniforms
-from crossbar_sim.kernels.bits import largest_magnitude, to_stored
+from crossbar_sim.kernels.bits import from_stored, largest_magnitude, to_stored
 from crossbar_sim.kernels.random import i32, u32
 from crossbar_sim.kernels.tries import REPEAT
 
@@ -24,7 +24,8 @@ def quantise_inputs(
                without levels code = clip(x, -R, R) / R; with `stochastic` rounding floor(x / (R / L) + uniform)
     Arguments  x (T, K); stops (n_tiles,) end of each row tile; static_range (n_tiles,) or empty for a range per
                vector; key of the uniforms, whose counters are input and try; tries (n_tiles, T), see `kernels.tries`;
-               codes (T, K) out; squares (T, K) out, or (0, 0) where not needed; full_scale (n_tiles, T) out: R;
+               codes (T, K) out; squares (T, K) out, or (0, 0) where not needed, both perhaps stored as bfloat16;
+               full_scale (n_tiles, T) out: R;
                clipped (T,) out: number of inputs of each vector beyond their range
     Returns    number of inputs beyond their range
     Source     uniform symmetric quantiser, e.g. M. J. Rasch et al. (2023), DOI 10.1038/s41467-023-40770-4
@@ -35,7 +36,8 @@ def quantise_inputs(
         total += clipped[t]
         if squares.shape[0] > 0:
             for i in range(x.shape[1]):
-                squares[t, i] = to_stored(squares, codes[t, i] * codes[t, i])
+                code = from_stored(codes, codes[t, i])
+                squares[t, i] = to_stored(squares, code * code)
     return total
 
 
@@ -77,15 +79,15 @@ def _quantise(part, given, levels, uniform, widening, out):
     step = largest / limit
     if step == zero:  # an all-zero vector, or one below the smallest number that has a step
         for i in range(part.shape[0]):
-            out[i] = zero
+            out[i] = to_stored(out, zero)
         return zero, beyond
     if levels > 0 and uniform.shape[0] > 0:
         for i in range(part.shape[0]):
-            out[i] = min(max(np.floor(part[i] / step + uniform[i]), -limit), limit)
+            out[i] = to_stored(out, min(max(np.floor(part[i] / step + uniform[i]), -limit), limit))
     elif levels > 0:
         for i in range(part.shape[0]):
-            out[i] = min(max(np.rint(part[i] / step), -limit), limit)
+            out[i] = to_stored(out, min(max(np.rint(part[i] / step), -limit), limit))
     else:
         for i in range(part.shape[0]):
-            out[i] = min(max(part[i] / step, -limit), limit)
+            out[i] = to_stored(out, min(max(part[i] / step, -limit), limit))
     return largest, beyond

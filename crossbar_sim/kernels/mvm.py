@@ -1,14 +1,11 @@
-"""The element-wise pass behind the GEMM of a tile: noise, ADC, scale and sum. The DAC ahead of it: `inputs`.
-
-Loops over vectors run in parallel and each vector is computed alone, so thread count and batch split change no bit.
-"""
+"""The element-wise pass behind the GEMM of a tile: noise, ADC, scale and sum. The DAC ahead of it: `inputs`."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange, types
+from numba import njit, types
 from numba.extending import overload
 
 from crossbar_sim.converters.adc import convert_columns
@@ -26,9 +23,6 @@ GROUP/2 q + l, and column GROUP q + GROUP/2 + l its second."""
 _BEHIND_STAGE, _DITHER = u32(1 << 31), u32(1 << 30)
 """Added to the number of a try in the counters of its further random numbers."""
 
-_RUN = 4 * GROUP
-"""Columns that are converted together where many vectors are read; their numbers stay in a core's first-level cache."""
-
 
 @njit(cache=True)
 def read_keys(key, read, n_parts):
@@ -39,34 +33,45 @@ def read_keys(key, read, n_parts):
     return keys
 
 
-@njit(parallel=True, cache=True)
+@njit(cache=True)
 def read_columns(
     sums, variances, per_level, noise_variance, draws, adc, errors, stage, full_scale, gain, bias, key, tries,
     first_col, first, y, beyond,
 ):  # fmt: skip
-    """Column sums of one tile -> digital outputs, added over row tiles.
+    """Column sums of vectors on one tile -> digital outputs, added over row tiles. Each vector is computed alone.
 
     Equation   v = sums / L + sqrt(variances / L^2 + noise_variance) z, code = ADC(errors(v)), y = [bias or y] + code R
                gain; with an output stage v = stage(sums / L + sqrt(variances / L^2) z) + sqrt(noise_variance) z'
-    Arguments  sums, variances (T, C); per_level = 1 / L of the DAC; noise_variance of the read-out in squared units of
-               the bound; draws: see `Draws`; adc, errors, stage: states of crossbar_sim.converters, errors and stage
-               None where there are none; full_scale (T,) = R; gain (C,) weight at g_max times drift compensation; bias
-               (N,); tries (T,) see `kernels.tries`; y (T, N) out, columns from first_col on, which is a multiple of
-               GROUP; first: whether y is set or added to; beyond (T,) out: set where an output of the vector
-               saturated, else left; variances (0, 0) where there are none
+    Arguments  sums (T, C); variances (T, C) or (1, C) for all vectors, (0, C) where there are none; per_level = 1 / L
+               of the DAC; noise_variance of the read-out in squared units of the bound; draws: see `Draws`; adc,
+               errors, stage: states of crossbar_sim.converters, errors and stage None where there are none; full_scale
+               (T,) = R; gain (C,) weight at g_max times drift compensation; bias (N,); tries (T,) see `kernels.tries`;
+               y (T, N) out, columns from first_col on, which is a multiple of GROUP; first: whether y is set or added
+               to; beyond (T,) out: set where an output of the vector saturated, else left
     Returns    number of saturated outputs
     Source     sampling of the exact column distribution: independent Gaussian read noise of the devices adds up to a
                Gaussian of variance sum x_i^2 sigma_i^2 per column
     """
+    n_vectors, n_cols = sums.shape
+    z, z_behind, dither = room_for(draws, GROUP)
     saturated = 0
-    for t in prange(sums.shape[0]):
-        own = _read_vector(
-            sums[t], variances, per_level, noise_variance, draws, adc, errors, stage, full_scale[t], gain, bias, key,
-            t, tries[t], first_col, first, y[t],
-        )  # fmt: skip
-        if own > 0:
-            beyond[t] = True
-        saturated += own
+    for start in range(0, n_cols, GROUP):
+        stop = min(start + GROUP, n_cols)
+        at, end = first_col + start, first_col + stop
+        for t in range(n_vectors):
+            draw(draws, key, at // 2, tries[t], GROUP // 2, 1, z, z_behind, dither)
+            out = y[t, at:end]
+            if first:
+                for j in range(stop - start):
+                    out[j] = bias[at + j]
+            spread = variances[min(t, variances.shape[0] - 1), start:stop] if variances.shape[0] > 0 else sums[t, :0]
+            over = convert(
+                sums[t, start:stop], spread, z, z_behind, dither, per_level, noise_variance, draws, adc, errors, stage,
+                at, full_scale[t], gain[start:stop], out,
+            )  # fmt: skip
+            if over > 0:
+                beyond[t] = True  # threads with other columns of the vector write the same
+            saturated += over
     return saturated
 
 
@@ -76,34 +81,6 @@ class Draws(NamedTuple):
     noise: bool
     behind_stage: bool
     dither: bool
-
-
-@njit
-def _read_vector(
-    sums, variances, per_level, noise_variance, draws, adc, errors, stage, full_scale, gain, bias, key, t, number,
-    first_col, first, y,
-):  # fmt: skip
-    size = min(_RUN, (sums.shape[0] + GROUP - 1) // GROUP * GROUP)
-    z, z_behind, dither = room_for(draws, size)
-    over = i32(0)
-    for start in range(0, sums.shape[0], _RUN):
-        stop = min(start + _RUN, sums.shape[0])
-        at, end = first_col + start, first_col + stop
-        draw(draws, key, at // 2, number, GROUP // 2, (stop - start + GROUP - 1) // GROUP, z, z_behind, dither)
-        out = y[at:end]
-        if first:
-            out[:] = bias[at:end]
-        over += convert(
-            sums[start:stop], _row(variances, t, start, stop), z, z_behind, dither, per_level,
-            noise_variance, draws, adc, errors, stage, at, full_scale, gain[start:stop], out,
-        )  # fmt: skip
-    return over
-
-
-@njit
-def _row(variances, t, start, stop):
-    """Variances of a run of columns of vector t; none where there are none."""
-    return variances[t, start:stop] if variances.shape[0] > 0 else variances.ravel()
 
 
 @njit
@@ -135,7 +112,7 @@ def convert(
     sums, variances, z, z_behind, dither, per_level, noise_variance, draws, adc, errors, stage, first_col, full_scale,
     gain, y,
 ):  # fmt: skip
-    """Add what the equation of `read_columns` makes of a run of sums to y; variances as stored, or empty."""
+    """Add what the equation of `read_columns` makes of a run of sums to y; variances empty where there are none."""
     raise TypeError("convert works only inside compiled kernels")
 
 

@@ -1,115 +1,122 @@
-"""Many vectors through the tiles of a matrix: BLAS for the column sums, the converters while the sums are in cache.
+"""Many vectors through the tiles of a matrix: column sums, and the converters while the sums are in cache.
 
-Threads take blocks of vectors and columns. Random numbers are keyed by vector and column, so that blocks and thread
-count change no bit of them.
+Threads take blocks of vectors and columns. Sums go on in the order of the inputs and random numbers are keyed by vector
+and column, so that neither blocks nor thread count change a bit.
 """
 
 from __future__ import annotations
 
 from numba import njit
+from numpy.typing import DTypeLike
 
-from crossbar_sim.kernels.bits import from_stored
-from crossbar_sim.kernels.blas import multiply
-from crossbar_sim.kernels.mvm import GROUP, convert, draw, room_for
+from crossbar_sim.kernels.gemm import HEIGHT, multiply, n_steps, pack, panel_width
+from crossbar_sim.kernels.mvm import GROUP, read_columns
 
-BLOCK_COLUMNS = 2 * GROUP
+TURN = 8 * HEIGHT
+"""Vectors of a block that are summed and then converted before the next ones are."""
+
+_BLOCK, _SMALL_BLOCK = 256, 32
 
 
 def block_vectors(n_vectors: int) -> int:
-    """Vectors of a block, of which a thread sums BLOCK_COLUMNS columns at a time."""
-    return max(1, min(256, (n_vectors + 1) // 2))
+    """Vectors of a block, for which weights are packed once; there are two where they fill more than a small one."""
+    return min(_BLOCK, max(_SMALL_BLOCK, (n_vectors + 1) // 2))
 
 
 def n_blocks(n_vectors: int, n_cols: int) -> int:
     """Blocks that n_vectors vectors and n_cols columns are read in."""
-    return -(-n_vectors // block_vectors(n_vectors)) * -(-n_cols // BLOCK_COLUMNS)
+    return -(-n_vectors // block_vectors(n_vectors)) * -(-n_cols // GROUP)
 
 
-def room_size(n_vectors: int, n_cols: int, n_rows: int, has_variance: bool) -> int:
-    """Numbers that a thread of `read_parts` needs room for; `n_rows` of the longest part."""
-    block, width = block_vectors(n_vectors), min(n_cols, BLOCK_COLUMNS)
-    return 2 * block * width + width * n_rows if has_variance else block * width
+def packed_shape(dtype: DTypeLike, n_cols: int, n_rows: int, in_pairs: bool) -> tuple[int, int, int]:
+    """(panels, steps, columns of a panel) of a block, with sums of type dtype; `in_pairs` of bfloat16 numbers."""
+    width = panel_width(dtype)
+    return -(-min(n_cols, GROUP) // width), (n_rows + 1) // 2 if in_pairs else n_rows, width
 
 
 @njit(nogil=True, cache=True)
 def read_parts(
-    thread, first_block, last_block, gemm, codes, squares, spreads, parts, columns, effective, variance, per_level,
-    noise_variance, draws, adc, errors, stage, full_scale, gain, bias, keys, tries, first, room, block, y, beyond,
+    thread, first_block, last_block, codes, squares, parts, columns, effective, variance, per_level, noise_variance,
+    draws, adc, errors, stage, full_scale, gain, bias, keys, tries, first, room, weight_room, variance_room, block, y,
+    beyond,
 ):  # fmt: skip
     """Column sums and `mvm.read_columns` of many vectors on some parts of a matrix, for some of `n_blocks`.
 
-    Arguments  thread that this is, and the blocks; gemm: `blas.gemm_address`; codes (F, T, K), the drive of each
-               feature; squares (V, T, K) of their variances, (V, 1, K) where all vectors have the same, (0, 0, 0) where
-               there are none; spreads (parts, T, columns): the variances themselves as stored, where they are known,
-               else (0, 0, 0); parts (., 5): number of a part, its row tile, first and last row + 1, and where it begins
-               in flat weights; columns: the first, a multiple of GROUP, and last + 1; effective, variance: F and V flat
-               arrays with the (N, rows) of all parts, `variance` as stored; full_scale (row tiles, T); gain (parts, N);
-               keys (parts, 2); tries, beyond (row tiles, T); room (threads, room_size); block: vectors of a block; y
-               (T, N) out; the rest as in `read_columns`
+    Arguments  thread that this is, and the blocks; codes (F, T, K), the drive of each feature; squares (V, T, K) of
+               their variances, (V, 1, K) where all vectors have the same, (0, 0, 0) where there are none; parts (., 5):
+               number of a part, its row tile, first and last row + 1, and where it begins in flat weights; columns: the
+               first, a multiple of GROUP, and last + 1; effective, variance: F and V flat arrays with the (N, rows) of
+               all parts; full_scale (row tiles, T); gain (parts, N); keys (parts, 2); tries, beyond (row tiles, T);
+               first: whether y is set to the bias (N,) first; room (threads, 2, TURN, columns of whole panels),
+               weight_room (threads, F, packed_shape of the longest part), variance_room (threads, V, the same for
+               squares); block: vectors of a block; y (T, N) out; the rest as in `read_columns`. Codes, squares,
+               effective and variance may be stored as bfloat16, see `gemm.pack`
     Returns    number of saturated outputs
     """
     n_vectors, width = codes.shape[1], columns[1] - columns[0]
-    across = (width + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS
+    across = (width + GROUP - 1) // GROUP
     saturated = 0
     for number in range(first_block, last_block):
-        t, col = number // across * block, columns[0] + number % across * BLOCK_COLUMNS
+        t, col = number // across * block, columns[0] + number % across * GROUP
         saturated += _read_block(
-            gemm, codes, squares, spreads, parts, columns[0], effective, variance, per_level, noise_variance, draws,
-            adc, errors, stage, full_scale, gain, bias, keys, tries, first, room[thread], t, min(t + block, n_vectors),
-            col, min(col + BLOCK_COLUMNS, columns[1]), y, beyond,
+            codes, squares, parts, effective, variance, per_level, noise_variance, draws, adc, errors, stage,
+            full_scale, gain, bias, keys, tries, first, room[thread], weight_room[thread], variance_room[thread], t,
+            min(t + block, n_vectors), col, min(col + GROUP, columns[1]), y, beyond,
         )  # fmt: skip
     return saturated
 
 
 @njit
 def _read_block(
-    gemm, codes, squares, spreads, parts, first_col, effective, variance, per_level, noise_variance, draws, adc, errors,
-    stage, full_scale, gain, bias, keys, tries, first, room, start, stop, col, end, y, beyond,
+    codes, squares, parts, effective, variance, per_level, noise_variance, draws, adc, errors, stage, full_scale, gain,
+    bias, keys, tries, first, room, weight_room, variance_room, start, stop, col, end, y, beyond,
 ):  # fmt: skip
-    n, width = stop - start, end - col
-    sums, free = room[: n * width].reshape(n, width), room[n * width :]
-    z, z_behind, dither = room_for(draws, (width + GROUP - 1) // GROUP * GROUP)
-    over = 0
+    width, noisy, alike, saturated = end - col, squares.shape[0] > 0, squares.shape[1] == 1, 0
+    n_panels = (width + weight_room.shape[3] - 1) // weight_room.shape[3]
+    sums, spread = _whole_panels(room[0], n_panels, weight_room), _whole_panels(room[1], n_panels, weight_room)
     for p in range(parts.shape[0]):
         k, tile, row, last_row = parts[p, 0], parts[p, 1], parts[p, 2], parts[p, 3]
-        rows, at = last_row - row, parts[p, 4]
-        here, there = at + col * (last_row - row), at + end * (last_row - row)
-        for f in range(codes.shape[0]):
-            weights = effective[f][here:there].reshape(width, rows)
-            multiply(gemm, codes[f, start:stop, row:last_row], weights, f > 0, sums)
-        spread = free[:0].reshape(0, width)
-        if squares.shape[0] > 0:
-            alike = squares.shape[1] == 1
-            spread = free[: (1 if alike else n) * width].reshape(1 if alike else n, width)
-            wide = free[n * width : n * width + width * rows]
-            for f in range(squares.shape[0]):
-                _widen(variance[f][here:there], wide)
-                own = squares[f, :1, row:last_row] if alike else squares[f, start:stop, row:last_row]
-                multiply(gemm, own, wide.reshape(width, rows), f > 0, spread)
-        elif spreads.shape[0] > 0:
-            spread = free[: n * width].reshape(n, width)
-            for t in range(n):
-                _widen(spreads[p, start + t, col - first_col : end - first_col], spread[t])
-        for t in range(n):
-            vector = start + t
-            number = tries[tile, vector]
-            draw(draws, keys[k], col // 2, number, GROUP // 2, (width + GROUP - 1) // GROUP, z, z_behind, dither)
-            out = y[vector, col:end]
-            if first and p == 0:
-                for j in range(width):
-                    out[j] = bias[col + j]
-            own_spread = spread[min(t, spread.shape[0] - 1)] if spread.shape[0] > 0 else free[:0]
-            beyond_adc = convert(
-                sums[t], own_spread, z, z_behind, dither, per_level, noise_variance, draws, adc, errors, stage, col,
-                full_scale[tile, vector], gain[k, col:end], out,
+        here, there = parts[p, 4] + col * (last_row - row), parts[p, 4] + end * (last_row - row)
+        _pack_features(effective, here, there, width, codes, n_panels, weight_room)
+        _pack_features(variance, here, there, width, squares, n_panels, variance_room)
+        for turn in range(start, stop, TURN):
+            turned = min(turn + TURN, stop)
+            _multiply_features(codes[:, turn:turned, row:last_row], n_panels, weight_room, sums)
+            if not alike:
+                _multiply_features(squares[:, turn:turned, row:last_row], n_panels, variance_room, spread)
+            elif turn == start:
+                _multiply_features(squares[:, :, row:last_row], n_panels, variance_room, spread)
+            spreads = spread[: min(turned - turn, squares.shape[1]) if noisy else 0, :width]
+            saturated += read_columns(
+                sums[: turned - turn, :width], spreads, per_level, noise_variance, draws, adc, errors, stage,
+                full_scale[tile, turn:turned], gain[k, col:end], bias, keys[k], tries[tile, turn:turned], col,
+                first and p == 0, y[turn:turned], beyond[tile, turn:turned],
             )  # fmt: skip
-            if beyond_adc > 0:
-                beyond[tile, vector] = True  # whichever thread is first: they all write the same
-            over += beyond_adc
-    return over
+    return saturated
 
 
 @njit
-def _widen(source, out):
-    for j in range(out.shape[0]):
-        out[j] = from_stored(source, source[j])
+def _whole_panels(room, n_panels, packed):
+    """Room for the sums of TURN vectors on some panels."""
+    n_cols = n_panels * packed.shape[3]
+    return room.ravel()[: TURN * n_cols].reshape(TURN, n_cols)
+
+
+@njit
+def _pack_features(flats, here, there, width, drives, n_panels, room):
+    for f in range(drives.shape[0]):
+        weights = flats[f][here:there].reshape(width, (there - here) // width)
+        pack(weights, drives, _packed(room[f], n_panels, n_steps(drives, weights.shape[1])))
+
+
+@njit
+def _multiply_features(drives, n_panels, room, out):
+    for f in range(drives.shape[0]):
+        multiply(drives[f], _packed(room[f], n_panels, n_steps(drives, drives.shape[2])), f > 0, out)
+
+
+@njit
+def _packed(room, n_panels, steps):
+    """The beginning of the room of a feature, for its packed weights."""
+    width = room.shape[2]
+    return room.ravel()[: n_panels * steps * width].reshape(n_panels, steps, width)

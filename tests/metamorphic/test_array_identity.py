@@ -163,13 +163,16 @@ def test_a_read_number_names_a_read_bit_for_bit(backend):
     assert torch.equal(second.read(_vectors(), backend=backend), outputs[2])
 
 
-def test_a_read_is_the_same_for_one_and_two_threads(threads):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n_vectors", [3, 64, 600])
+def test_thread_count_changes_no_bit_of_a_read(threads, dtype, n_vectors):
     outputs = []
-    for count in (1, 2):
+    for count in (1, 2, 3):
         threads(count)
-        programmed = _programmed(dtype=torch.float64, adc=None, dac={"bits": 8})
-        outputs.append(programmed.read(_vectors(64, torch.float64)))
-    torch.testing.assert_close(*outputs, rtol=0, atol=1e-12)  # the sums are those of a library
+        programmed = _programmed(dtype=dtype, adc=None, dac={"bits": 8})
+        outputs.append(programmed.read(_vectors(n_vectors, dtype)))
+    assert torch.equal(outputs[0], outputs[1])
+    assert torch.equal(outputs[0], outputs[2])
 
 
 @pytest.mark.parametrize("splits", [[1, 5], [3, 3], [1, 1, 1, 1, 1, 1], [5, 1]])

@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from torch import nn
 import crossbar_sim as cs
-from crossbar_sim.array.drive import workspace
+from crossbar_sim.array.drive import SCRATCH
 
 def resident(field):
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
@@ -49,11 +49,11 @@ with torch.no_grad():
         spec = cs.ChipSpec(**spec)
         model = nn.Linear(60, 30)
         map_and_age()
-        mapped(torch.zeros(8, 60))  # from here on compiled kernels are loaded, and the buffers of BLAS are there
+        mapped(torch.zeros(8, 60))  # from here on compiled kernels are loaded
         del mapped
         model, x = nn.Sequential(*(nn.Linear(size, size) for _ in range(layers))), torch.randn(vectors, size)
         model(x)
-        workspace.buffers.clear()
+        SCRATCH.clear()
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         rest = resident("VmRSS")
         digital, mapping, forward = peak(lambda: model(x)), peak(map_and_age), peak(lambda: mapped(x))

@@ -1,11 +1,10 @@
-"""Threads that share the tasks of a kernel, and BLAS libraries that keep to one thread meanwhile."""
+"""Threads that share the tasks of a kernel."""
 
 import os
 import threading
 
 import pytest
 
-from crossbar_sim.kernels.blas import _libraries, one_blas_thread
 from crossbar_sim.kernels.workers import share
 
 
@@ -74,20 +73,3 @@ def test_a_child_process_has_threads_of_its_own():
     if child == 0:
         os._exit(0 if share(kernel, (), 10, 3) == 10 else 1)
     assert os.waitpid(child, 0)[1] == 0
-
-
-def test_blas_has_its_threads_back_after_the_last_reader():
-    library = _libraries()[-1]
-    before = library.get_num_threads()
-    library.set_num_threads(2)
-    try:
-        with one_blas_thread():
-            with one_blas_thread():
-                assert library.get_num_threads() == 1
-            assert library.get_num_threads() == 1
-        assert library.get_num_threads() == 2
-        with pytest.raises(ValueError, match="inside"), one_blas_thread():
-            raise ValueError("inside")
-        assert library.get_num_threads() == 2
-    finally:
-        library.set_num_threads(before)
