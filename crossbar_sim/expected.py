@@ -159,6 +159,7 @@ class _Cost:
         self.planes = len(traits.layout.planes)
         self.outputs = len(self.tiles.rows) * self.tiles.n_out
         self.float_bytes = 8 if self.weight.dtype == torch.float64 else 4
+        self.weight_bytes = self.float_bytes if self.spec.weight_dtype is None else 2
         compensation = self.spec.compensation
         self.probes = 0 if compensation is None else compensation.probe_vectors
         self.descends = isinstance(self.spec.programming, GradientDescentProgramming)
@@ -208,7 +209,7 @@ class _Cost:
         if isinstance(encoding, OffsetEncoding) and encoding.correction == "column":
             columns += len(self.tiles.cols)
         variance = 2 if floats == 4 else floats
-        each = self.planes * (floats * how.features + variance * how.noisy)
+        each = self.planes * (self.weight_bytes * how.features + variance * how.noisy)
         written = 4 * self.cells * how.layout.n_devices if self.descends else 0
         return columns * (self.tiles.n_in * each + floats * len(self.tiles.rows) * (1 + self.planes)) + written
 

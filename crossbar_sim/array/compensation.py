@@ -112,6 +112,7 @@ def _without_errors(matrix: AnalogMatrix, weight: torch.Tensor) -> AnalogMatrix:
         adc=None,
         read_noise=None,
         compensation=None,
+        weight_dtype=None,
     )
     return AnalogMatrix(weight, exact, matrix.seed, matrix.name)
 

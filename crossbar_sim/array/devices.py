@@ -112,7 +112,7 @@ def age_by_device(
             if wires is not None:
                 folded += fold_tiles([(g, spread if has_variance else None) for g, spread in own], wires)
             for (c0, c1), (g, spread) in zip(spans, own, strict=True):
-                sum_devices(g, weight, unit, effective[f][c0:c1].numpy())
+                sum_devices(g, weight, unit, stored(effective[f][c0:c1]))
                 if has_variance:
                     sum_devices(spread, weight**2, unit**2, stored(variance[f][c0:c1]))
                 elif f < len(variance):

@@ -66,10 +66,10 @@ class AnalogMatrix:
         drift_factor[k]  (n_out,)      digital drift compensation
         drift_offset[k]  (n_out,)      what it adds to a converted output, in fully driven devices; None if nothing
 
-    effective and variance are views of `effective_flat` and `variance_flat`, which hold the parts one after the other;
-    w_max (row tiles, n_out) is the weight that fills the conductance window. `reference_columns` are those of
-    an offset encoding. `room(name, size, dtype)` gives the memory that `age` puts the state in; after `release` there
-    is no state until `age` computes it again.
+    effective has the type `weight_dtype`; it and variance are views of `effective_flat` and `variance_flat`, which hold
+    the parts one after the other; w_max (row tiles, n_out) is the weight that fills the conductance window.
+    `reference_columns` are those of an offset encoding. `room(name, size, dtype)` gives the memory that `age` puts the
+    state in; after `release` there is no state until `age` computes it again.
     """
 
     n_clipped, n_saturated = Tally(), Tally()
@@ -121,6 +121,11 @@ class AnalogMatrix:
         """
         self.seed, self.write = checked_seed(seed), write
         self.dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
+        if self.spec.weight_dtype is not None and self.dtype == torch.float64:
+            raise UsageError(
+                f"{self.name}: weight_dtype = {self.spec.weight_dtype!r}, but its weights are float64, whose state has "
+                "that type; leave weight_dtype out or map model.float()"
+            )
         w_max = full_scale_weights(self._numpy(weight), self.plan, self.spec.encoding, self.name)
         self.w_max = torch.from_numpy(w_max).to(self.device)
         self.drift_factor = torch.ones((len(self.parts), self.plan.n_out), dtype=self.dtype, device=self.device)
@@ -165,8 +170,8 @@ class AnalogMatrix:
         self.held = None
         table, effects = self._tables(t_s)
         size = self.plan.n_in * self.plan.n_out * len(self.layout.planes)
-        if self.effective_flat.numel() != size or self.effective_flat.dtype != self.dtype:
-            self.effective_flat = self._room_for("effective", size, self.dtype)
+        if self.effective_flat.numel() != size or self.effective_flat.dtype != self.weight_dtype:
+            self.effective_flat = self._room_for("effective", size, self.weight_dtype)
             self.variance_flat = None
         if self.features is not None:
             self._make_room_for_features(table.has_read)
@@ -187,7 +192,7 @@ class AnalogMatrix:
         for number, (view, spread) in enumerate(zip(views, spreads, strict=True)):
             devices = devices_of(*self.parts[number])
             if self.spec.wires is None and self.features is None and devices.are_plain_pairs:
-                devices.age_pairs(view.numpy(), stored(spread))
+                devices.age_pairs(stored(view), stored(spread))
             else:
                 places = [view, *(part[number] for part in more)]
                 spreads_too = [] if variance is None else [spread, *(part[number] for part in more_variance)]
@@ -333,6 +338,11 @@ class AnalogMatrix:
             if self.reference_columns is not None
             else self.layout.planes[0].zero(self.spec.device.g_min_uS, self.spec.device.g_max_uS)
         )
+
+    @property
+    def weight_dtype(self) -> torch.dtype:
+        """Type that effective weights are held in."""
+        return self.dtype if self.spec.weight_dtype is None else getattr(torch, self.spec.weight_dtype)
 
     @property
     def variance_dtype(self) -> torch.dtype:

@@ -134,7 +134,7 @@ def read_tiles(
     outputs are in fully driven devices, as the bound is. One row of tiles at a time, so that little memory is needed.
     """
     levels = matrix.dac_levels or 1
-    codes = (probes * levels).to(matrix.dtype)
+    codes = (probes * levels).to(matrix.dtype).to(Held.of(matrix).code_dtype)
     alike = codes if matrix.features is not None else codes[:1]  # +-1 all have the same squares, and so variances
     drive = featured(matrix, Drive(codes, squares_of(matrix, alike), levels, 1.0, 0))
     keys = np.zeros((len(matrix.parts), 2), np.uint32)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba import config, njit, types
+from numba import config, types
 from numba.core import cgutils
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic, overload
 from numpy.typing import DTypeLike
 
 from crossbar_sim.kernels.bits import from_stored
+from crossbar_sim.kernels.compiling import inner
 from crossbar_sim.kernels.random import u32
 
 _FEATURES = set((config.CPU_FEATURES or get_host_cpu_features()).split(","))  # type: ignore[attr-defined]
@@ -36,7 +37,7 @@ def panel_width(dtype: DTypeLike) -> int:
     return 2 * _VECTOR_BYTES // np.dtype(dtype).itemsize
 
 
-@njit
+@inner
 def n_steps(codes, n_rows):
     """Steps of a packed panel for n_rows inputs: pairs of them where codes are stored as bfloat16."""
     return (n_rows + 1) // 2 if codes.itemsize == 2 else n_rows

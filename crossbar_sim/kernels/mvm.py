@@ -14,6 +14,7 @@ from crossbar_sim.converters.elementwise import ELEMENTWISE
 from crossbar_sim.converters.output_stage import shape_columns
 from crossbar_sim.converters.static_errors import distort_columns
 from crossbar_sim.kernels.bits import from_stored
+from crossbar_sim.kernels.compiling import inner
 from crossbar_sim.kernels.random import fill_normals, i32, threefry, u32
 
 GROUP = 256
@@ -29,7 +30,7 @@ def read_keys(key, read, n_parts):
     """(n_parts, 2): key of the normals of read number `read` on each part; vector and column are the counter."""
     keys = np.empty((n_parts, 2), np.uint32)
     for k in range(n_parts):
-        keys[k] = threefry(key[0], key[1], u32(read), u32(k))
+        keys[k, 0], keys[k, 1] = threefry(key[0], key[1], u32(read), u32(k))
     return keys
 
 
@@ -83,7 +84,7 @@ class Draws(NamedTuple):
     dither: bool
 
 
-@njit
+@inner
 def room_for(draws, size):
     """Places for the random numbers of `size` columns."""
     return (
@@ -93,7 +94,7 @@ def room_for(draws, size):
     )
 
 
-@njit
+@inner
 def draw(draws, key, lane, number, half, n_groups, z, z_behind, dither):
     """Random numbers of a try for groups of 2 half columns; lanes from `lane` on have the first half of a group."""
     for group in range(n_groups):

@@ -95,7 +95,7 @@ def age_pairs(weights, w_max, writing, noise, varies, has, scales, ramps, keys, 
     Arguments  weights (n_out, n_in) of all inputs; w_max (n_out,); a PairTable; row: first input of the tiles;
                first_col: the first output; effective (1, n_out, n) out, or (devices, n_out, n) for conductances [uS];
                variance of the same shape out: per-read variances, those of conductances in uS^2; ignored where
-               devices have none; uint16 holds bfloat16
+               devices have none; uint16 holds bfloat16, in both
     """
     n_out = weights.shape[0]
     for block in prange((n_out + _COLUMNS - 1) // _COLUMNS):
@@ -186,7 +186,7 @@ def _age_columns(
                         out = effective[devices, col, start:stop]
                         for j in range(n):
                             one, other = used[j], idle[j]
-                            out[j] = other if u_part[j] < zero else one
+                            out[j] = to_stored(effective, other if u_part[j] < zero else one)
                         if has_read:
                             used, idle = spread[side, :n], spread[1 - side, :n]
                             stored = variance[devices, col, start:stop]
@@ -201,7 +201,7 @@ def _age_columns(
             if not apart:
                 out = effective[0, col, start:stop]
                 for j in range(n):
-                    out[j] = total[j] / span
+                    out[j] = to_stored(effective, total[j] / span)
                 if has_read:
                     stored = variance[0, col, start:stop]
                     for j in range(n):

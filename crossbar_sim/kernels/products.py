@@ -9,6 +9,7 @@ from __future__ import annotations
 from numba import njit
 from numpy.typing import DTypeLike
 
+from crossbar_sim.kernels.compiling import inner
 from crossbar_sim.kernels.gemm import HEIGHT, multiply, n_steps, pack, panel_width
 from crossbar_sim.kernels.mvm import GROUP, read_columns
 
@@ -53,69 +54,57 @@ def read_parts(
                effective and variance may be stored as bfloat16, see `gemm.pack`
     Returns    number of saturated outputs
     """
-    n_vectors, width = codes.shape[1], columns[1] - columns[0]
-    across = (width + GROUP - 1) // GROUP
-    saturated = 0
+    across = (columns[1] - columns[0] + GROUP - 1) // GROUP
+    noisy, alike, saturated = squares.shape[0] > 0, squares.shape[1] == 1, 0
+    weight_room, variance_room = weight_room[thread], variance_room[thread]
     for number in range(first_block, last_block):
-        t, col = number // across * block, columns[0] + number % across * GROUP
-        saturated += _read_block(
-            codes, squares, parts, effective, variance, per_level, noise_variance, draws, adc, errors, stage,
-            full_scale, gain, bias, keys, tries, first, room[thread], weight_room[thread], variance_room[thread], t,
-            min(t + block, n_vectors), col, min(col + GROUP, columns[1]), y, beyond,
-        )  # fmt: skip
+        start, col = number // across * block, columns[0] + number % across * GROUP
+        stop, end = min(start + block, codes.shape[1]), min(col + GROUP, columns[1])
+        width = end - col
+        n_panels = (width + weight_room.shape[3] - 1) // weight_room.shape[3]
+        sums = _whole_panels(room[thread, 0], n_panels, weight_room)
+        spread = _whole_panels(room[thread, 1], n_panels, weight_room)
+        for p in range(parts.shape[0]):
+            k, tile, row, last_row = parts[p, 0], parts[p, 1], parts[p, 2], parts[p, 3]
+            here, there = parts[p, 4] + col * (last_row - row), parts[p, 4] + end * (last_row - row)
+            _pack_features(effective, here, there, width, codes, n_panels, weight_room)
+            _pack_features(variance, here, there, width, squares, n_panels, variance_room)
+            for turn in range(start, stop, TURN):
+                turned = min(turn + TURN, stop)
+                _multiply_features(codes[:, turn:turned, row:last_row], n_panels, weight_room, sums)
+                if not alike or turn == start:
+                    own = squares[:, 0 if alike else turn : 1 if alike else turned, row:last_row]
+                    _multiply_features(own, n_panels, variance_room, spread)
+                spreads = spread[: min(turned - turn, squares.shape[1]) if noisy else 0, :width]
+                saturated += read_columns(
+                    sums[: turned - turn, :width], spreads, per_level, noise_variance, draws, adc, errors, stage,
+                    full_scale[tile, turn:turned], gain[k, col:end], bias, keys[k], tries[tile, turn:turned], col,
+                    first and p == 0, y[turn:turned], beyond[tile, turn:turned],
+                )  # fmt: skip
     return saturated
 
 
-@njit
-def _read_block(
-    codes, squares, parts, effective, variance, per_level, noise_variance, draws, adc, errors, stage, full_scale, gain,
-    bias, keys, tries, first, room, weight_room, variance_room, start, stop, col, end, y, beyond,
-):  # fmt: skip
-    width, noisy, alike, saturated = end - col, squares.shape[0] > 0, squares.shape[1] == 1, 0
-    n_panels = (width + weight_room.shape[3] - 1) // weight_room.shape[3]
-    sums, spread = _whole_panels(room[0], n_panels, weight_room), _whole_panels(room[1], n_panels, weight_room)
-    for p in range(parts.shape[0]):
-        k, tile, row, last_row = parts[p, 0], parts[p, 1], parts[p, 2], parts[p, 3]
-        here, there = parts[p, 4] + col * (last_row - row), parts[p, 4] + end * (last_row - row)
-        _pack_features(effective, here, there, width, codes, n_panels, weight_room)
-        _pack_features(variance, here, there, width, squares, n_panels, variance_room)
-        for turn in range(start, stop, TURN):
-            turned = min(turn + TURN, stop)
-            _multiply_features(codes[:, turn:turned, row:last_row], n_panels, weight_room, sums)
-            if not alike:
-                _multiply_features(squares[:, turn:turned, row:last_row], n_panels, variance_room, spread)
-            elif turn == start:
-                _multiply_features(squares[:, :, row:last_row], n_panels, variance_room, spread)
-            spreads = spread[: min(turned - turn, squares.shape[1]) if noisy else 0, :width]
-            saturated += read_columns(
-                sums[: turned - turn, :width], spreads, per_level, noise_variance, draws, adc, errors, stage,
-                full_scale[tile, turn:turned], gain[k, col:end], bias, keys[k], tries[tile, turn:turned], col,
-                first and p == 0, y[turn:turned], beyond[tile, turn:turned],
-            )  # fmt: skip
-    return saturated
-
-
-@njit
+@inner
 def _whole_panels(room, n_panels, packed):
     """Room for the sums of TURN vectors on some panels."""
     n_cols = n_panels * packed.shape[3]
     return room.ravel()[: TURN * n_cols].reshape(TURN, n_cols)
 
 
-@njit
+@inner
 def _pack_features(flats, here, there, width, drives, n_panels, room):
     for f in range(drives.shape[0]):
         weights = flats[f][here:there].reshape(width, (there - here) // width)
         pack(weights, drives, _packed(room[f], n_panels, n_steps(drives, weights.shape[1])))
 
 
-@njit
+@inner
 def _multiply_features(drives, n_panels, room, out):
     for f in range(drives.shape[0]):
         multiply(drives[f], _packed(room[f], n_panels, n_steps(drives, drives.shape[2])), f > 0, out)
 
 
-@njit
+@inner
 def _packed(room, n_panels, steps):
     """The beginning of the room of a feature, for its packed weights."""
     width = room.shape[2]

@@ -49,6 +49,10 @@ class ChipSpec(StrictModel):
     compensation: Compensation | None = Field(
         GlobalDriftCompensation(), description="Digital drift compensation, renewed whenever the time is set"
     )
+    weight_dtype: Literal["bfloat16"] | None = Field(
+        None,
+        description="Float type that effective weights are held in, rounded by up to 0.4 %; none: that of the sums",
+    )
 
     @classmethod
     def path_root(cls) -> str:

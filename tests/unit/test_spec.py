@@ -21,7 +21,7 @@ KINDS = ", ".join(devices())
 PRESETS = ", ".join(ChipSpec.presets())
 FIELDS = (
     "source, schema_version, name, device, tile, encoding, wires, programming, dac, output_stage, adc, read_noise, "
-    "compensation"
+    "compensation, weight_dtype"
 )
 
 

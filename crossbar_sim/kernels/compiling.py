@@ -1,0 +1,8 @@
+"""How parts of kernels are compiled."""
+
+from __future__ import annotations
+
+from numba import njit
+
+inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[call-overload]
+"""For functions that only kernels call: compiled without an entry for Python."""
