@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from crossbar_sim.array.drive import rounding_key
 from crossbar_sim.array.held import Held
 from crossbar_sim.array.matrix import AnalogMatrix
+from crossbar_sim.array.stored import stored
 from crossbar_sim.kernels.few import read_few
 from crossbar_sim.kernels.workers import share
 
@@ -37,11 +38,12 @@ def read_few_vectors(
     inputs = x.numpy()
     threads = torch.get_num_threads() if len(inputs) * held.effective[0].size > _SERIAL_PRODUCTS else 1
     offset = held.no_bias if bias is None else bias.detach().to(x.dtype).numpy()
-    codes, full_scale = np.empty_like(inputs), np.empty((held.stops.size, len(inputs)), inputs.dtype)
+    codes, full_scale = torch.empty(x.shape, dtype=held.code_dtype), np.empty(tries.shape, inputs.dtype)
     arguments = (
         held.has_dac, inputs, held.stops, held.ranges, held.levels, held.stochastic, rounding_key(matrix, held, read),
         held.parts, held.effective[0], held.variance[0], held.per_level, held.noise_variance, held.draws, held.adc,
-        held.gain, offset, held.key, read, tries, codes, full_scale, clipped, y.numpy(), beyond,
+        held.gain, offset, held.key, read, tries, held.square_type, stored(codes), full_scale, clipped, y.numpy(),
+        beyond,
     )  # fmt: skip
     saturated = share(read_few, arguments, held.column_chunks, threads)
-    return torch.from_numpy(codes), full_scale, saturated
+    return codes, full_scale, saturated

@@ -8,6 +8,8 @@ given as such and the processor can, else as what they stand for.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from llvmlite import ir
 from numba import config, types
@@ -129,6 +131,33 @@ def _multiply(codes, packed, adds, out):
     return multiply_all
 
 
+@inner
+def dot_rows(weights, first, x, sums):
+    """sums[j] = weights[first + j K : first + (j + 1) K] @ x (K,) for as many rows as there are sums.
+
+    Flat weights and x are of the types of `pack`; for one vector, packing would take longer than the product.
+    """
+    n_rows, at_once = x.shape[0], _rows_at_once(sums)
+    lanes = _VECTOR_BYTES // (x.itemsize if x.itemsize == 2 else sums.itemsize)
+    done = n_rows // lanes * lanes
+    for start in range(0, sums.shape[0], at_once):
+        stop = min(start + at_once, sums.shape[0])
+        summed = done if stop - start == at_once else 0
+        if summed > 0:
+            _dot_rows(weights, first + start * n_rows, n_rows, summed, x, sums, start)
+        else:
+            sums[start:stop] = 0
+        for j in range(start, stop):
+            at = first + j * n_rows
+            for i in range(summed, n_rows):
+                sums[j] += from_stored(weights, weights[at + i]) * from_stored(x, x[i])
+
+
+@inner
+def _rows_at_once(sums):
+    return min(8, _VECTOR_BYTES // sums.itemsize)
+
+
 class _Builder:
     """Instructions on elements of arrays, which are given by their place from the first element on."""
 
@@ -157,8 +186,40 @@ class _Builder:
         mask = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
         return self.builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), mask)
 
-    def function(self, name: str, result: ir.Type, *arguments: ir.Type):
-        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, arguments), name)
+    def choose(self, one, other, lanes: list[int]):
+        """A vector of lanes of two, those of the second counted on."""
+        return self.builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(_I32, len(lanes)), lanes))
+
+    def product(self, in_pairs: bool, vector: ir.VectorType):
+        """A function of sums and two vectors of factors: the sums with their products, or with those of pairs."""
+        factor, bits = vector, 32 if isinstance(vector.element, ir.FloatType) else 64
+        name = f"llvm.fma.v{vector.count}f{bits}"
+        if in_pairs:
+            factor, name = _Pairs(2 * vector.count), "llvm.x86.avx512bf16.dpbf16ps.512"
+        arguments = [vector, factor, factor] if in_pairs else [factor, factor, vector]
+        function = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(vector, arguments), name)
+
+        def product(sums, one, other):
+            return self.builder.call(function, [sums, one, other] if in_pairs else [one, other, sums])
+
+        return product
+
+    def loop(self, start, stop, increment: int, carried, step):
+        """Values after `carried = step(number, carried)` for every number from start to stop."""
+        builder, before = self.builder, self.builder.block
+        head, body, end = (builder.append_basic_block(name) for name in ("head", "body", "end"))
+        builder.branch(head)
+        builder.position_at_end(head)
+        number, phis = builder.phi(_I64), [builder.phi(value.type) for value in carried]
+        builder.cbranch(builder.icmp_signed("<", number, stop), body, end)
+        builder.position_at_end(body)
+        found, following = step(number, phis), builder.add(number, _I64(increment))
+        builder.branch(head)
+        for phi, given, own in zip([number, *phis], [start, *carried], [following, *found], strict=True):
+            phi.add_incoming(given, before)
+            phi.add_incoming(own, body)
+        builder.position_at_end(end)
+        return phis
 
 
 @intrinsic
@@ -187,8 +248,7 @@ def _transpose(typing_context, source, first, stride, target, place, width):
             for j in (j for j in range(size) if not j & step):
                 a, b = rows[j], rows[j + step]
                 for row, chosen in ((j, low), (j + step, high)):
-                    mask = ir.Constant(ir.VectorType(_I32, size), chosen)
-                    rows[row] = builder.shuffle_vector(a, b, mask)
+                    rows[row] = code.choose(a, b, chosen)
             step //= 2
         for j, row in enumerate(rows):
             code.store(row, code.address(3, builder.add(place, builder.mul(width, _I64(j)))), 4)
@@ -227,10 +287,7 @@ def _sum_tile(
     def generate(context, builder, signature, values):
         code = _Builder(context, builder, signature, values)
         _, first, stride, n_valid, whole, _, panel, adds, _, place, out_stride, odd = values
-        if in_pairs:
-            product = code.function("llvm.x86.avx512bf16.dpbf16ps.512", vector, vector, pairs, pairs)
-        else:
-            product = code.function(f"llvm.fma.v{lanes}f{bits}", vector, vector, vector, vector)
+        product = code.product(in_pairs, vector)
         last = builder.sub(n_valid, _I64(1))
         rows, places = [], []
         for t in range(HEIGHT):
@@ -254,27 +311,10 @@ def _sum_tile(
                     word = code.load(address, ir.IntType(size), 2)
                     word = builder.zext(word, _I32) if size < 32 else word
                     drive = builder.bitcast(code.spread(word, lanes), pairs)
-                    found += [builder.call(product, [sums[2 * t + v], columns[v], drive]) for v in range(2)]
                 else:
                     drive = code.spread(code.load(address, scalar, bits // 8), lanes)
-                    found += [builder.call(product, [drive, columns[v], sums[2 * t + v]]) for v in range(2)]
+                found += [product(sums[2 * t + v], columns[v], drive) for v in range(2)]
             return found
-
-        def loop(start, stop, sums, size):
-            before = builder.block
-            head, body, end = (builder.append_basic_block(name) for name in ("head", "body", "end"))
-            builder.branch(head)
-            builder.position_at_end(head)
-            number, carried = builder.phi(_I64), [builder.phi(vector) for _ in sums]
-            builder.cbranch(builder.icmp_signed("<", number, stop), body, end)
-            builder.position_at_end(body)
-            found, following = step(number, carried, size), builder.add(number, _I64(1))
-            builder.branch(head)
-            for phi, given, own in zip([number, *carried], [start, *sums], [following, *found], strict=True):
-                phi.add_incoming(given, before)
-                phi.add_incoming(own, body)
-            builder.position_at_end(end)
-            return carried
 
         zero = ir.Constant(vector, [0.0] * lanes)
         before = builder.block
@@ -287,9 +327,9 @@ def _sum_tile(
             phi.add_incoming(zero, before)
             phi.add_incoming(own, inside)
             sums.append(phi)
-        sums = loop(_I64(0), whole, sums, bits)
+        sums = code.loop(_I64(0), whole, 1, sums, partial(step, size=bits))
         if in_pairs:  # the last input of an odd number, beside which another row may lie
-            sums = loop(whole, builder.add(whole, odd), sums, 16)
+            sums = code.loop(whole, builder.add(whole, odd), 1, sums, partial(step, size=16))
         for value, address in zip(sums, places, strict=True):
             code.store(value, address, bits // 8)
         return context.get_dummy_value()
@@ -298,3 +338,47 @@ def _sum_tile(
         codes, types.intp, types.intp, types.intp, types.intp, packed, types.intp, types.boolean, out, types.intp,
         types.intp, types.intp,
     ), generate  # fmt: skip
+
+
+@intrinsic
+def _dot_rows(typing_context, weights, first, stride, stop, x, sums, place):
+    """`_rows_at_once` sums over inputs up to `stop`, a multiple of the inputs that vectors of both have."""
+    bits, in_pairs = sums.dtype.bitwidth, x.dtype == types.uint16
+    lanes = _VECTOR_BYTES * 8 // bits
+    n_rows = min(8, lanes)
+    vector = ir.VectorType(ir.FloatType() if bits == 32 else ir.DoubleType(), lanes)
+    words, halves, pairs = ir.VectorType(_I32, lanes), ir.VectorType(_I16, lanes), _Pairs(2 * lanes)
+
+    def generate(context, builder, signature, values):
+        code = _Builder(context, builder, signature, values)
+        _, first, stride, stop, _, _, place = values
+        product = code.product(in_pairs, vector)
+
+        def factors(array, place):
+            address = code.address(array, place)
+            if in_pairs:
+                return builder.bitcast(code.load(address, words, 2), pairs)
+            if code.types[array].dtype == types.uint16:
+                wide = builder.zext(code.load(address, halves, 2), words)
+                return builder.bitcast(builder.shl(wide, ir.Constant(words, [16] * lanes)), vector)
+            return code.load(address, vector, bits // 8)
+
+        def step(number, carried):
+            drive, found = factors(4, number), []
+            for j, own in enumerate(carried):
+                row = builder.add(first, builder.mul(stride, _I64(j)))
+                found.append(product(own, factors(0, builder.add(row, number)), drive))
+            return found
+
+        zeros = [ir.Constant(vector, [0.0] * lanes)] * n_rows
+        found = code.loop(_I64(0), stop, 2 * lanes if in_pairs else lanes, zeros, step)
+        width = lanes
+        while len(found) > 1 or width > n_rows:  # neighbours are added until a lane is left of each row
+            couples = list(zip(found[::2], found[1::2] or found, strict=True))
+            width = lanes if len(found) > 1 else width // 2
+            even, odd = (list(range(part, 2 * width, 2)) for part in range(2))
+            found = [builder.fadd(code.choose(a, b, even), code.choose(a, b, odd)) for a, b in couples]
+        code.store(found[0], code.address(5, place), bits // 8)
+        return context.get_dummy_value()
+
+    return types.void(weights, types.intp, types.intp, types.intp, x, sums, types.intp), generate

@@ -10,6 +10,7 @@ from numba import njit
 
 from crossbar_sim.converters.draws import fill_uniforms
 from crossbar_sim.kernels.bits import from_stored, largest_magnitude, to_stored
+from crossbar_sim.kernels.compiling import inner
 from crossbar_sim.kernels.random import i32, u32
 from crossbar_sim.kernels.tries import REPEAT
 
@@ -35,13 +36,19 @@ def quantise_inputs(
         clipped[t] = quantise_vector(x, stops, static_range, levels, stochastic, key, tries, t, codes, full_scale)
         total += clipped[t]
         if squares.shape[0] > 0:
-            for i in range(x.shape[1]):
-                code = from_stored(codes, codes[t, i])
-                squares[t, i] = to_stored(squares, code * code)
+            square_codes(codes[t], squares[t])
     return total
 
 
-@njit
+@inner
+def square_codes(codes, squares):
+    """Squares of the codes of a vector; both as they are stored."""
+    for i in range(codes.shape[0]):
+        code = from_stored(codes, codes[i])
+        squares[i] = to_stored(squares, code * code)
+
+
+@inner
 def quantise_vector(x, stops, static_range, levels, stochastic, key, tries, t, codes, full_scale):
     """What `quantise_inputs` does with vector t but for the squares; returns the number of its clipped inputs."""
     clipped = 0
@@ -62,7 +69,7 @@ def quantise_vector(x, stops, static_range, levels, stochastic, key, tries, t, c
     return clipped
 
 
-@njit
+@inner
 def _quantise(part, given, levels, uniform, widening, out):
     """Full scale of the inputs of a row tile, and how many of them are beyond it; their codes into `out`."""
     dtype = part.dtype.type

@@ -165,7 +165,7 @@ def test_a_read_of_few_vectors_equals_matrix_products_and_read_columns(n_vectors
     arguments = (
         True, case.x, STOPS, NO_RANGE, 127, False, NO_KEY, case.parts, case.flat(case.effective)[0],
         (case.flat(case.variance) or NO_RANGE[None])[0], 1 / 127, 0.01, NOISY, _adc(levels), case.gain, case.bias, KEY,
-        7, case.tries, codes, full_scale, case.clipped, case.y, case.beyond,
+        7, case.tries, case.x[0], codes, full_scale, case.clipped, case.y, case.beyond,
     )  # fmt: skip
     found = share(read_few, arguments, n_chunks(n_cols), threads)
     np.testing.assert_allclose(case.y, expected, rtol=0, atol=1e-12)
@@ -185,7 +185,7 @@ def test_a_read_of_few_vectors_takes_bfloat16_variances_beside_float32_weights_a
         0, 0, n_chunks(77), False, x, STOPS, NO_RANGE.astype(np.float32), 0, False, NO_KEY,
         np.array([(0, 0, 0, 301, 0)]),
         np.zeros(77 * 301, np.float32), stored(variance.flatten()), 1.0, 0.0, NOISY, ExactReadout(), one, 0 * one[0],
-        KEY, 0, first_tries(1, 2), np.empty_like(x), np.empty((1, 2), np.float32), np.empty(2, np.int64), y,
+        KEY, 0, first_tries(1, 2), x[0], np.empty_like(x), np.empty((1, 2), np.float32), np.empty(2, np.int64), y,
         np.zeros((1, 2), bool),
     )  # fmt: skip
     z = reference.read_normals(tuple(int(word) for word in keys[0]), first_tries(1, 2)[0], 77)
