@@ -31,8 +31,7 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	# every script prints a table and puts it into docs/performance.md; waiting threads do not spin
-	for topic in forward state growth effects; do OMP_WAIT_POLICY=passive $(BIN)/python tests/benchmarks/$$topic.py || exit 1; done
-	$(BIN)/python tests/benchmarks/torch_backend.py
+	for topic in forward state torch_backend growth effects; do OMP_WAIT_POLICY=passive $(BIN)/python tests/benchmarks/$$topic.py || exit 1; done
 	# models of 1.2 and 3.7 billion weights with random values: ten minutes and 11 GB
 	$(BIN)/python tests/benchmarks/large.py
 	# BLAS threads only wait for each other on matrices as small as those of a fit

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from crossbar_sim.array.drive import product_dtype
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.random_torch import read_normals
 from crossbar_sim.converters.states import UniformAdc
@@ -23,7 +24,7 @@ class Drive(NamedTuple):
     inputs: torch.Tensor
     """(T, n_in)"""
     squares: torch.Tensor | None
-    """(T, n_in) of the inputs; None where devices have no read noise"""
+    """(T, n_in) of the inputs, in the type of the variance product; None where devices have no read noise"""
     tries: NDArray[np.uint32]
     """(row tiles, T), see crossbar_sim.kernels.tries"""
 
@@ -31,8 +32,8 @@ class Drive(NamedTuple):
 class Kept(NamedTuple):
     """What the derivative needs of a read, (parts, T, n_out) each; None where there is nothing to keep."""
 
-    within: torch.Tensor | None
-    """1 where an output was within the bound of the ADC, else 0; int8"""
+    saturated: torch.Tensor | None
+    """1 where an output was beyond the bound of the ADC, else 0; int8"""
     slope: torch.Tensor | None
     """z / sigma of the noise, in the type that variances are stored in"""
 
@@ -43,11 +44,15 @@ class Columns:
     Equation   v_j = sum_i d_i E_ij + sigma_j z_j, sigma_j^2 = sum_i d_i^2 V_ij + output noise^2
                shown_j = clip(rint(v_j), -levels, levels)
                d shown_j / d d_i = E_ij + d_i V_ij z_j / sigma_j where v_j is within the bound, else 0
+
+    Products with V are of the type that V is stored in where that is faster (`drive.product_dtype`); sums of them are
+    not.
     """
 
     def __init__(self, matrix: AnalogMatrix, read: int):
         self.matrix = matrix
         self.effective, self.variance = matrix.effective, matrix.variance
+        self.product_dtype = product_dtype(matrix)
         self.adc = matrix.readouts[0].adc
         self.converts = isinstance(self.adc, UniformAdc)
         self.step = self.adc.step if isinstance(self.adc, UniformAdc) else 1.0
@@ -55,31 +60,32 @@ class Columns:
         self.keys = [(int(low), int(high)) for low, high in read_keys(matrix.read_key, read, len(matrix.parts))]
 
     def drive(self, inputs: torch.Tensor, tries: NDArray[np.uint32]) -> Drive:
-        return Drive(inputs, None if self.variance is None else inputs.square(), tries)
+        return Drive(inputs, None if self.variance is None else inputs.square().to(self.product_dtype), tries)
 
     def room(self, n_vectors: int, device: torch.device) -> Kept:
         """Where `shown` leaves what the derivative needs."""
         shape = (len(self.matrix.parts), n_vectors, self.matrix.plan.n_out)
         return Kept(
             torch.empty(shape, dtype=torch.int8, device=device) if self.converts else None,
-            torch.empty(shape, dtype=self.matrix.variance_dtype, device=device) if self.matrix.is_noisy else None,
+            torch.empty(shape, dtype=self.matrix.variance_dtype, device=device) if self.variance is not None else None,
         )
 
     def shown(self, k: int, start: int, stop: int, drive: Drive, kept: Kept, counted: torch.Tensor) -> torch.Tensor:
         """(T, stop - start) what columns of part k show; `start` is a multiple of GROUP.
 
-        `counted` (row tiles, T) grows by the outputs within the bound of an ADC.
+        `counted` (row tiles, T) grows by the outputs beyond the bound of an ADC; one that is no number is not.
         """
-        v = torch.mm(drive.inputs[:, self._rows(k)], self._of(self.effective, k, start, stop).t())
+        v = torch.mm(drive.inputs[:, self._rows(k)], self.effective[k][start:stop].t())
         if self.matrix.is_noisy:
             self._add_noise(v, k, start, stop, drive, kept)
         if not isinstance(self.adc, UniformAdc):
             return v
         code = torch.clamp(v.round_(), -self.adc.levels, self.adc.levels)
-        within = v.eq_(code)  # as floats, which are compared and added several times faster than truth values
-        counted[self.matrix.parts[k].row_tile].add_(within.sum(dim=1))
-        if kept.within is not None:
-            kept.within[k, :, start:stop].copy_(within)
+        # as floats, which are compared and added several times faster than truth values
+        saturated = v.abs_().gt_(self.adc.levels)
+        counted[self.matrix.parts[k].row_tile].add_(saturated.sum(dim=1))
+        if kept.saturated is not None:
+            kept.saturated[k, :, start:stop].copy_(saturated)
         return code
 
     def _add_noise(self, v: torch.Tensor, k: int, start: int, stop: int, drive: Drive, kept: Kept) -> None:
@@ -87,10 +93,9 @@ class Columns:
         if self.variance is None or drive.squares is None:
             spread = torch.full_like(v, self.noise**2)
         else:
-            spread = torch.mm(drive.squares[:, self._rows(k)], self._of(self.variance, k, start, stop).t())
-            if self.noise:
-                spread.add_(self.noise**2)
-        spread.clamp_(min=torch.finfo(v.dtype).tiny)  # keeps the slope of a silent column finite
+            spread = torch.mm(drive.squares[:, self._rows(k)], self._variance(k, start, stop).t()).to(v.dtype)
+            # at least what keeps the slope of a silent column finite
+            spread.add_(max(self.noise**2, torch.finfo(v.dtype).tiny))
         slope = spread.rsqrt().mul_(z)
         v.addcmul_(spread, slope)
         if kept.slope is not None:
@@ -103,13 +108,19 @@ class Columns:
         multiplied with the inputs, for gradients g (T, C) of what columns from `start` on show; saturated ones are 0
         in g, and g is overwritten."""
         stop = start + g.shape[1]
-        of_sums[:, self._rows(k)].addmm_(g, self._of(self.effective, k, start, stop))
-        if of_noise is not None and self.variance is not None and kept.slope is not None:
-            g.mul_(kept.slope[k, :, start:stop])
-            of_noise[:, self._rows(k)].addmm_(g, self._of(self.variance, k, start, stop))
+        of_sums[:, self._rows(k)].addmm_(g, self.effective[k][start:stop])
+        if of_noise is not None and kept.slope is not None:
+            through = g.to(self.product_dtype).mul_(kept.slope[k, :, start:stop])
+            of_noise[:, self._rows(k)].add_(torch.mm(through, self._variance(k, start, stop)))
+
+    def stop_saturated(self, k: int, start: int, g: torch.Tensor, kept: Kept) -> None:
+        """Set gradients g (T, C) of what columns from `start` on show to 0 where the output was saturated."""
+        if kept.saturated is not None:
+            g.addcmul_(g, kept.saturated[k, :, start : start + g.shape[1]].to(g.dtype), value=-1)
 
     def _rows(self, k: int) -> slice:
         return slice(*self.matrix.parts[k].rows)
 
-    def _of(self, parts: list[torch.Tensor], k: int, start: int, stop: int) -> torch.Tensor:
-        return parts[k][start:stop].to(self.matrix.dtype)
+    def _variance(self, k: int, start: int, stop: int) -> torch.Tensor:
+        assert self.variance is not None
+        return self.variance[k][start:stop].to(self.product_dtype)

@@ -158,5 +158,5 @@ def no_squares(matrix: AnalogMatrix) -> torch.Tensor:
 
 
 def product_dtype(matrix: AnalogMatrix) -> torch.dtype:
-    """Type of the variance product: that of the stored variances where the processor multiplies it fast."""
-    return matrix.variance_dtype if HAS_PAIRS else matrix.dtype
+    """Type of the variance product: that of the stored variances where the processor multiplies it fast, as GPUs do."""
+    return matrix.variance_dtype if matrix.device.type != "cpu" or HAS_PAIRS else matrix.dtype

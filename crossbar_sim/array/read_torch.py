@@ -53,8 +53,8 @@ class _Try(NamedTuple):
     inputs: Inputs
     kept: Kept
     kept_reference: Kept
-    within: torch.Tensor
-    """(row tiles, T) outputs within the bound of the ADC"""
+    saturated: torch.Tensor
+    """(row tiles, T) outputs beyond the bound of the ADC"""
 
     def put(self, vectors: torch.Tensor, again: _Try) -> None:
         """Take what a later try of some of the vectors gave in place of what they gave here."""
@@ -66,7 +66,7 @@ class _Try(NamedTuple):
                 by_part[:, vectors] = later
 
     def _by_part(self) -> tuple[torch.Tensor | None, ...]:
-        return *self.kept, *self.kept_reference, self.within
+        return *self.kept, *self.kept_reference, self.saturated
 
 
 class _Read(torch.autograd.Function):
@@ -153,11 +153,11 @@ class _Reader:
         offset = y.new_zeros(()) if bias is None else bias.detach().to(matrix.dtype)
         gain = self.full_scale * self.drift_factor * columns.step
         full_scales = [inputs.full_scale[:, tile, None] for tile in self.row_tiles]
-        within = x.new_zeros(tries.shape)
+        saturated = x.new_zeros(tries.shape)
         for start, stop in self._blocks(x):
             block = y[:, start:stop]
             for k, full_scale in enumerate(full_scales):
-                shown = columns.shown(k, start, stop, drive, kept, within).mul_(full_scale)
+                shown = columns.shown(k, start, stop, drive, kept, saturated).mul_(full_scale)
                 before = block if k else (offset if bias is None else offset[start:stop])
                 torch.addcmul(before, shown, gain[k, start:stop], out=block)
         if matrix.drift_offset is not None:
@@ -171,34 +171,26 @@ class _Reader:
             kept_reference = self.reference.room(x.shape[0], x.device) if keeps else nothing
             drive = self.reference.drive(drive.inputs, tries)
             for k, full_scale in enumerate(full_scales):
-                shown = self.reference.shown(k, 0, len(matrix.plan.cols), drive, kept_reference, within)
+                shown = self.reference.shown(k, 0, len(matrix.plan.cols), drive, kept_reference, saturated)
                 shown.mul_(full_scale)
                 for c, (start, stop) in enumerate(matrix.plan.cols):
                     y[:, start:stop].addcmul_(shown[:, c, None], gain[k, start:stop], value=-1)
-        return _Try(y, inputs, kept, kept_reference, within)
-
-    @property
-    def _outputs_per_tile(self) -> int:
-        """Outputs of a vector on a row of tiles."""
-        plan, planes = self.matrix.plan, len(self.matrix.layout.planes)
-        return planes * (plan.n_out + (0 if self.reference is None else len(plan.cols)))
+        return _Try(y, inputs, kept, kept_reference, saturated)
 
     def _beyond(self, found: _Try) -> NDArray[np.bool_]:
         """(row tiles, T) whether an output saturated."""
-        if not self.columns.converts:
-            return np.zeros(found.within.shape, np.bool_)
-        beyond: NDArray[np.bool_] = (found.within < self._outputs_per_tile).cpu().numpy()
+        beyond: NDArray[np.bool_] = (found.saturated > 0).cpu().numpy()
         return beyond
 
     def _count(self, x: torch.Tensor, found: _Try) -> None:
-        matrix = self.matrix
-        n_outputs = found.within.numel() * self._outputs_per_tile
+        matrix, plan = self.matrix, self.matrix.plan
+        n_columns = plan.n_out + (0 if self.reference is None else len(plan.cols))
         matrix.n_inputs += x.numel()
-        matrix.n_outputs += n_outputs
+        matrix.n_outputs += len(matrix.parts) * len(x) * n_columns
         if found.inputs.clipped is not None:
             AnalogMatrix.n_clipped.add(matrix, found.inputs.clipped.sum())
         if self.columns.converts:
-            AnalogMatrix.n_saturated.add(matrix, n_outputs - found.within.sum(dtype=torch.int64))
+            AnalogMatrix.n_saturated.add(matrix, found.saturated.sum(dtype=torch.int64))
 
     def backward(
         self,
@@ -220,8 +212,7 @@ class _Reader:
         for start, stop in self._blocks(g):
             for k, (_, plane, rows) in enumerate(matrix.parts):
                 block = g[:, start:stop] * self.drift_factor[k, start:stop]
-                if kept.within is not None:
-                    block.mul_(kept.within[k, :, start:stop])
+                self.columns.stop_saturated(k, start, block, kept)
                 if of_weight is not None:
                     own = of_weight[start:stop, slice(*rows)]
                     torch.addmm(own, block.t(), read[:, slice(*rows)], beta=min(plane, 1), out=own)
@@ -258,8 +249,7 @@ class _Reader:
                 [g[:, start:stop] @ gain[k, start:stop] for start, stop in self.matrix.plan.cols], dim=1
             )
             block.neg_()
-            if kept.within is not None:
-                block.mul_(kept.within[k])
+            columns.stop_saturated(k, 0, block, kept)
             columns.pull(k, 0, block, kept, of_sums, of_noise)
 
     def _in_steps(self, codes: torch.Tensor) -> torch.Tensor:

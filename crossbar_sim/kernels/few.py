@@ -12,7 +12,7 @@ from crossbar_sim.kernels.inputs import quantise_vector, square_codes
 from crossbar_sim.kernels.mvm import GROUP, convert, draw, room_for
 from crossbar_sim.kernels.random import threefry, u32
 
-_LANES = 16
+_LANES = 64
 """Columns that a thread takes at a time from each half of a group."""
 
 

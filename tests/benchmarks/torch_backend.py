@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 from layers import TOKENS, tokens_for
-from paired import RUNS, Work, machine, paired, table
+from paired import RUNS, Work, machine, paired, publish, table
 
 import crossbar_sim as cs
 
@@ -35,7 +35,7 @@ def main() -> None:
         print(*rows[-1], flush=True)
         del mapped
     head = ("chip", f"forward and backward of 1 x {TOKENS} tokens")
-    print(f"{machine()}; {RUNS} paired runs.\n\n{table(head, rows)}")
+    publish("training", f"{machine()}; {RUNS} paired runs.\n\n{table(head, rows)}")
 
 
 if __name__ == "__main__":

@@ -78,6 +78,14 @@ class TestByHand:
         assert _counts(programmed) == (12 * n, n, 0, 2, 3)
 
     @BACKENDS
+    def test_a_vector_that_is_no_number_is_read_once(self, backend):
+        x = torch.ones((2, 12), dtype=torch.float64)
+        x[1, 3] = torch.nan
+        y, programmed = self._read(x, backend)
+        assert y[1].isnan().all()
+        assert _counts(programmed) == (24, 2, 0, 1, 2)
+
+    @BACKENDS
     def test_at_the_limit_an_output_stays_saturated_and_is_counted(self, backend):
         x = torch.ones((5, 12), dtype=torch.float64)
         x[4, 1:] = 0

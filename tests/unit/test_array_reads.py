@@ -178,6 +178,18 @@ def test_nan_in_a_vector_makes_its_outputs_nan_and_no_others(backend, dac):
     assert y[[0, 1, 2, 4, 5, 6]].isfinite().all()
 
 
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+def test_an_output_that_is_nan_is_not_counted_as_saturated(backend):
+    x, counts = _vectors(), []
+    x[3] = 0
+    for value in (0.0, torch.nan):
+        x[3, 70] = value
+        programmed = _programmed(**{"adc.bound": 1.0})
+        programmed.read(x, backend=backend)
+        counts.append(programmed.matrix.n_saturated)
+    assert counts[0] == counts[1] > 0
+
+
 def test_no_vectors_give_no_outputs():
     assert _programmed().read(torch.empty((0, N_IN), dtype=torch.float64)).shape == (0, N_OUT)
 
