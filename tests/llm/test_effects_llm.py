@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import crossbar_sim as cs
+from crossbar_sim.array import drive
 from crossbar_sim.kernels.gemm import HAS_PAIRS
 
 transformers = pytest.importorskip("transformers")
@@ -104,15 +105,17 @@ def test_partners_and_gradient_descent_bring_logits_back_that_stuck_devices_spoi
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS.values(), ids=ENCODINGS.keys())
-def test_both_backends_see_the_same_model_with_all_effects(encoding):
+def test_both_backends_see_the_same_model_with_all_effects(encoding, monkeypatch):
     """Without converters, which would turn the last place of a float into a step.
 
-    Products of variances in bfloat16 still turn it into 0.4 % of a variance, here and there.
+    Products in bfloat16 by torch are rounded to that, 0.4 % of a variance.
     """
     spec = PCM.evolve(encoding=encoding, dac=None, adc=None).evolve(**ALL)
-    numba, torch_ = (_logits(_mapped(spec, backend=backend)) for backend in ("numba", "torch"))
-    assert numba.isfinite().all()
-    assert _distance(torch_, numba) < (1e-4 if HAS_PAIRS else 2e-5)
+    for in_pairs in {HAS_PAIRS, False}:
+        monkeypatch.setattr(drive, "HAS_PAIRS", in_pairs)
+        numba, torch_ = (_logits(_mapped(spec, backend=backend)) for backend in ("numba", "torch"))
+        assert numba.isfinite().all()
+        assert _distance(torch_, numba) < (2e-3 if in_pairs else 2e-5)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS.values(), ids=ENCODINGS.keys())
