@@ -18,6 +18,7 @@ import torch
 from crossbar_sim.array.features import features_of
 from crossbar_sim.array.many import memory_bytes
 from crossbar_sim.array.matrix import device_tables
+from crossbar_sim.array.read_numba import PROBED_COLUMNS
 from crossbar_sim.converters.dac import WHOLE, input_passes
 from crossbar_sim.kernels.conductance import plane_tables
 from crossbar_sim.kernels.gemm import HAS_PAIRS
@@ -230,7 +231,8 @@ class _Cost:
     @property
     def mapping_bytes(self) -> int:
         """What mapping takes beside the state: the same, or outputs of reference reads, of a part and of the next."""
-        outputs = 2 * self.probes * self.tiles.n_out * self.float_bytes
+        widest = max(stop - start for start, stop in self.tiles.cols)
+        outputs = 2 * self.probes * min(self.tiles.n_out, max(PROBED_COLUMNS, widest)) * self.float_bytes
         return max(self.copied_bytes, outputs + self.read_bytes(self.probes) if self.probes else 0)
 
     def read_bytes(self, vectors: int) -> int:

@@ -32,7 +32,7 @@ class Outputs(NamedTuple):
     tries: NDArray[np.uint32]
     """(row tiles, T), see `kernels.tries`"""
     y: NDArray
-    """(T, n_out), set or added to"""
+    """(T, columns that are read), set or added to"""
     beyond: NDArray[np.bool_]
     """(row tiles, T), set where an output saturates"""
 

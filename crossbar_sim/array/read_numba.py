@@ -15,9 +15,13 @@ from crossbar_sim.array.few import FEW_VECTORS, read_few_vectors
 from crossbar_sim.array.held import Held
 from crossbar_sim.array.many import Outputs, read_drive
 from crossbar_sim.array.matrix import AnalogMatrix
-from crossbar_sim.kernels.mvm import read_keys
+from crossbar_sim.kernels.mvm import GROUP, read_keys
 from crossbar_sim.kernels.random import random_key
 from crossbar_sim.kernels.tries import first_tries
+from crossbar_sim.mapping.plan import Span
+
+PROBED_COLUMNS = 4096
+"""Columns, or one of tiles, that the chip reads about itself at a time."""
 
 
 class _Try(NamedTuple):
@@ -131,19 +135,23 @@ def read_tiles(
     """(part, column of tiles) and the converted outputs (P, columns) for inputs `probes` (P, n_in) of +-1.
 
     The chip reads about itself: through DAC, devices and ADC, but without input range, weight scale or compensation, so
-    outputs are in fully driven devices, as the bound is. One row of tiles at a time, so that little memory is needed.
+    outputs are in fully driven devices, as the bound is. A few tiles of a row at a time, so that little memory is
+    needed.
     """
     levels = matrix.dac_levels or 1
     codes = (probes * levels).to(matrix.dtype).to(Held.of(matrix).code_dtype)
     alike = codes if matrix.features is not None else codes[:1]  # +-1 all have the same squares, and so variances
     drive = featured(matrix, Drive(codes, squares_of(matrix, alike), levels, 1.0, 0))
     keys = np.zeros((len(matrix.parts), 2), np.uint32)
+    at_once = max(1, PROBED_COLUMNS // max(stop - start for start, stop in matrix.plan.cols))
     for k in range(len(matrix.parts)):
         keys[k] = random_key(matrix.seed, matrix.name, purpose, k)
-        outputs = torch.empty((len(probes), matrix.plan.n_out), dtype=matrix.dtype)
-        _read_about_itself(matrix, drive, k, keys, outputs)
-        for c, (start, stop) in enumerate(matrix.plan.cols):
-            yield (k, c), outputs[:, start:stop]
+        for c in range(0, len(matrix.plan.cols), at_once):
+            tiles = matrix.plan.cols[c : c + at_once]
+            first, end = tiles[0][0] // GROUP * GROUP, tiles[-1][1]  # noise is keyed by groups of columns
+            outputs = _read_about_itself(matrix, drive, k, keys, len(probes), (first, end))
+            for place, (start, stop) in enumerate(tiles, start=c):
+                yield (k, place), outputs[:, start - first : stop - first]
 
 
 @torch.no_grad()
@@ -153,10 +161,9 @@ def read_tile(matrix: AnalogMatrix, k: int, c: int, x: torch.Tensor, key: NDArra
     codes = torch.zeros((len(x), matrix.plan.n_in), dtype=matrix.dtype)
     codes[:, slice(*matrix.parts[k].rows)] = x * levels
     drive = featured(matrix, Drive(codes, squares_of(matrix, codes), levels, 1.0, 0))
-    outputs = torch.empty((len(x), matrix.plan.n_out), dtype=matrix.dtype)
-    keys = np.tile(key, (len(matrix.parts), 1))
-    _read_about_itself(matrix, drive, k, keys, outputs, columns=matrix.plan.cols[c])
-    return outputs[:, slice(*matrix.plan.cols[c])]
+    keys, (start, stop) = np.tile(key, (len(matrix.parts), 1)), matrix.plan.cols[c]
+    first = start // GROUP * GROUP
+    return _read_about_itself(matrix, drive, k, keys, len(x), (first, stop))[:, start - first :]
 
 
 @torch.no_grad()
@@ -173,26 +180,22 @@ def column_outputs(matrix: AnalogMatrix, x: torch.Tensor) -> Iterator[torch.Tens
     keys = read_keys(matrix.read_key, matrix.reads, len(matrix.parts) * len(matrix.conversions))
     for number, drive in enumerate(drives(matrix, codes, squares)):
         for k in matrix.parts_read(drive.polarity):
-            outputs = torch.empty((x.shape[0], matrix.plan.n_out), dtype=matrix.dtype)
-            _read_about_itself(matrix, drive, k, keys[number * len(matrix.parts) :], outputs)
-            yield outputs
+            own = keys[number * len(matrix.parts) :]
+            yield _read_about_itself(matrix, drive, k, own, x.shape[0], (0, matrix.plan.n_out))
 
 
 def _read_about_itself(
-    matrix: AnalogMatrix,
-    drive: Drive,
-    k: int,
-    keys: NDArray[np.uint32],
-    y: torch.Tensor,
-    columns: tuple[int, int] | None = None,
-) -> None:
-    """Outputs y (T, n_out) of part k, in fully driven devices; of `columns` only where they are given."""
-    n_tiles, n_out, n_vectors = len(matrix.plan.rows), matrix.plan.n_out, len(y)
+    matrix: AnalogMatrix, drive: Drive, k: int, keys: NDArray[np.uint32], n_vectors: int, columns: Span
+) -> torch.Tensor:
+    """Outputs (T, columns) of part k, in fully driven devices; columns begin with a group of random numbers."""
+    n_tiles = len(matrix.plan.rows)
+    y = torch.empty((n_vectors, columns[1] - columns[0]), dtype=matrix.dtype)
     values = y.numpy()
-    one = np.ones((len(matrix.parts), n_out), values.dtype)
+    one = np.ones((len(matrix.parts), matrix.plan.n_out), values.dtype)
     unit, beyond = np.ones((n_tiles, n_vectors), values.dtype), np.zeros((n_tiles, n_vectors), np.bool_)
     outputs = Outputs(unit, one, keys, first_tries(n_tiles, n_vectors), values, beyond)
     read_drive(matrix, drive, [k], None, outputs, columns=columns)
+    return y
 
 
 def _subtract_reference(

@@ -47,8 +47,8 @@ def read_columns(
                of the DAC; noise_variance of the read-out in squared units of the bound; draws: see `Draws`; adc,
                errors, stage: states of crossbar_sim.converters, errors and stage None where there are none; full_scale
                (T,) = R; gain (C,) weight at g_max times drift compensation; bias (N,); tries (T,) see `kernels.tries`;
-               y (T, N) out, columns from first_col on, which is a multiple of GROUP; first: whether y is set or added
-               to; beyond (T,) out: set where an output of the vector saturated, else left
+               first_col: the first column, a multiple of GROUP; first: whether y (T, C) is set or added to; beyond
+               (T,) out: set where an output of the vector saturated, else left
     Returns    number of saturated outputs
     Source     sampling of the exact column distribution: independent Gaussian read noise of the devices adds up to a
                Gaussian of variance sum x_i^2 sigma_i^2 per column
@@ -58,10 +58,10 @@ def read_columns(
     saturated = 0
     for start in range(0, n_cols, GROUP):
         stop = min(start + GROUP, n_cols)
-        at, end = first_col + start, first_col + stop
+        at = first_col + start
         for t in range(n_vectors):
             draw(draws, key, at // 2, tries[t], GROUP // 2, 1, z, z_behind, dither)
-            out = y[t, at:end]
+            out = y[t, start:stop]
             if first:
                 for j in range(stop - start):
                     out[j] = bias[at + j]

@@ -50,7 +50,7 @@ def read_parts(
                all parts; full_scale (row tiles, T); gain (parts, N); keys (parts, 2); tries, beyond (row tiles, T);
                first: whether y is set to the bias (N,) first; room (threads, 2, TURN, columns of whole panels),
                weight_room (threads, F, packed_shape of the longest part), variance_room (threads, V, the same for
-               squares); block: vectors of a block; y (T, N) out; the rest as in `read_columns`. Codes, squares,
+               squares); block: vectors of a block; y (T, columns) out; the rest as in `read_columns`. Codes, squares,
                effective and variance may be stored as bfloat16, see `gemm.pack`
     Returns    number of saturated outputs
     """
@@ -79,7 +79,7 @@ def read_parts(
                 saturated += read_columns(
                     sums[: turned - turn, :width], spreads, per_level, noise_variance, draws, adc, errors, stage,
                     full_scale[tile, turn:turned], gain[k, col:end], bias, keys[k], tries[tile, turn:turned], col,
-                    first and p == 0, y[turn:turned], beyond[tile, turn:turned],
+                    first and p == 0, y[turn:turned, col - columns[0] : end - columns[0]], beyond[tile, turn:turned],
                 )  # fmt: skip
     return saturated
 

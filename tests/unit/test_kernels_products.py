@@ -82,16 +82,19 @@ class Case:
             np.empty((threads, len(own), *products.packed_shape(self.dtype, self.n_cols, 288, own.itemsize == 2)), kind)
             for own, kind in ((each, np.uint32 if each.itemsize == 2 else self.dtype) for each in (codes, squares))
         ]
+        columns = columns or (0, self.n_cols)
+        y = np.ascontiguousarray(self.y[:, slice(*columns)])
         sums = np.empty((threads, 2, products.TURN, rooms[0].shape[2] * rooms[0].shape[4]), self.dtype)
         effective = tuple(of_codes(part) for part in self.flat(self.effective))
         variance = tuple(of_squares(part) for part in self.flat(self.variance) or (none.ravel(),))
         arguments = (
-            codes, squares, self.parts if parts is None else self.parts[parts], columns or (0, self.n_cols), effective,
+            codes, squares, self.parts if parts is None else self.parts[parts], columns, effective,
             variance, 1 / 127, 0.01, NOISY, _adc(self.levels), None, None, self.full_scale, self.gain, self.bias,
-            self.keys, self.tries, first, sums, *rooms, products.block_vectors(len(self.x)), self.y, self.beyond,
+            self.keys, self.tries, first, sums, *rooms, products.block_vectors(len(self.x)), y, self.beyond,
         )  # fmt: skip
-        width = columns[1] - columns[0] if columns else self.n_cols
-        return share(products.read_parts, arguments, products.n_blocks(len(self.x), width), threads)
+        saturated = share(products.read_parts, arguments, products.n_blocks(*y.shape), threads)
+        self.y[:, slice(*columns)] = y
+        return saturated
 
 
 @pytest.mark.parametrize("levels", [0, 127])
