@@ -186,8 +186,8 @@ class AnalogMatrix:
         devices_of = self._devices(weight, table, effects)
         for number, (view, spread) in enumerate(zip(views, spreads, strict=True)):
             devices = devices_of(*self.parts[number])
-            if self.spec.wires is None and self.features is None and devices.are_plain_pairs:
-                devices.age_pairs(view.numpy(), stored(spread))
+            if self.spec.wires is None and self.features is None:
+                devices.age(view.numpy(), stored(spread))
             else:
                 places = [view, *(part[number] for part in more)]
                 spreads_too = [] if variance is None else [spread, *(part[number] for part in more_variance)]
