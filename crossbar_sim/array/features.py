@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from crossbar_sim.spec import ChipSpec
 from crossbar_sim.spec.dac import AmplitudeEncoding
 from device_models.effects import PolarityAsymmetry, SinhIV
-from device_models.effects.iv_curve import AbstractIVCurve
+from device_models.effects.iv_curve import AbstractPolynomialIV
 
 Floats = NDArray[np.floating]
 
@@ -52,7 +52,8 @@ class PolarityFeatures(AbstractFeatures):
         self.polarity = polarity
 
     def factors(self, g_uS: Floats, normals: Callable[[], Floats]) -> list[Floats]:
-        return [self.polarity.negative_factor(g_uS, normals()).astype(g_uS.dtype)]
+        z = normals() if self.polarity.is_per_device else 0.0
+        return [self.polarity.negative_factor(g_uS, z).astype(g_uS.dtype)]
 
     def drives(self, codes: torch.Tensor, levels: int) -> Sequence[torch.Tensor]:
         return codes.clamp(min=0), codes.clamp(max=0)
@@ -62,21 +63,23 @@ class PolarityFeatures(AbstractFeatures):
 
 
 class PolynomialFeatures(AbstractFeatures):
-    """I = g V + n2 V^2 + n3 V^3: one product for each power. Read noise is that of the linear term."""
+    """I = g V + n2 V^2 + n3 V^3: one product for each power there is. Read noise is that of the linear term."""
 
-    def __init__(self, iv: AbstractIVCurve, v_read_V: float):
+    def __init__(self, iv: AbstractPolynomialIV, v_read_V: float):
         self.iv, self.v_read_V = iv, v_read_V
 
     def factors(self, g_uS: Floats, normals: Callable[[], Floats]) -> list[Floats]:
         carries = g_uS > 0  # a device on a broken line has no curve
-        held = np.where(carries, g_uS, 1.0)
-        current = self.iv.polynomial(held)
-        assert current is not None
-        coefficients = (current.n2_uS_per_V * self.v_read_V, current.n3_uS_per_V2 * self.v_read_V**2)
-        return [np.where(carries, part / held, 0.0).astype(g_uS.dtype) for part in coefficients]
+        current = self.iv.polynomial(np.where(carries, g_uS, 1.0))
+        found = []
+        for power in self.iv.powers:
+            part = current[power - 1] * self.v_read_V ** (power - 1)
+            part /= current.g_uS
+            found.append(np.where(carries, part.astype(g_uS.dtype), g_uS.dtype.type(0)))
+        return found
 
     def drives(self, codes: torch.Tensor, levels: int) -> Sequence[torch.Tensor]:
-        return codes, codes.square() / levels, codes**3 / levels**2
+        return codes, *(codes**power / levels ** (power - 1) for power in self.iv.powers)
 
 
 class SinhFeature(AbstractFeatures):
