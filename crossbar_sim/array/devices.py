@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -70,21 +71,25 @@ class PlaneDevices(NamedTuple):
 
     def age_tile(self, span: Span, g: Floats, variance: Floats) -> None:
         """Conductances and, where devices have read noise, per-read variances of some columns; both `shape`, out."""
-        columns = slice(*span)
-        weights, w_max, place = self.weights[columns], self.w_max[columns], (self.rows[0], span[0])
-        if self.are_plain_pairs:
-            pairs = pair_table(self.table, self.plane, self.keys)
-            age_pairs(0, 0, len(weights), weights, w_max, *pairs, *place, g, variance)
-        else:
-            tables = self.table, self.effects, self.plane, self.keys
-            no_sums = np.empty((0, 0), g.dtype), np.empty((0, 0), np.uint16 if g.dtype == np.float32 else g.dtype)
-            age_conductances(0, 0, len(weights), weights, w_max, *tables, *place, g, variance, *no_sums)
+        kernel, arguments = self._by_device(span, g, variance)
+        kernel(0, 0, span[1] - span[0], *arguments)
 
     def conductances(self, span: Span) -> Floats:
         """Conductances (devices, columns, rows) of some columns."""
         g = np.empty(self.shape(span), self.weights.dtype)
-        self.age_tile(span, g, np.empty_like(g))
+        kernel, arguments = self._by_device(span, g, np.empty_like(g))
+        share(kernel, arguments, span[1] - span[0], torch.get_num_threads())
         return g
+
+    def _by_device(self, span: Span, g: Floats, variance: Floats) -> tuple[Callable[..., int], tuple[Any, ...]]:
+        """The kernel of `age_tile` and what it takes beside a range of the columns."""
+        columns = slice(*span)
+        weights, w_max, place = self.weights[columns], self.w_max[columns], (self.rows[0], span[0])
+        if self.are_plain_pairs:
+            return age_pairs, (weights, w_max, *pair_table(self.table, self.plane, self.keys), *place, g, variance)
+        tables = self.table, self.effects, self.plane, self.keys
+        no_sums = np.empty((0, 0), g.dtype), np.empty((0, 0), np.uint16 if g.dtype == np.float32 else g.dtype)
+        return age_conductances, (weights, w_max, *tables, *place, g, variance, *no_sums)
 
     def polarity_normals(self, span: Span) -> Floats:
         """The normals of the devices of a tile by which their polarity differs, (devices, columns, rows)."""

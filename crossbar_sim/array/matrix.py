@@ -226,7 +226,6 @@ class AnalogMatrix:
         effective = [self.views(flat)[k] for flat in (self.effective_flat, *self.more_effective)]
         flats = [] if self.variance_flat is None else [self.variance_flat, *self.more_variance]
         variance = [self.views(flat)[k] for flat in flats]
-        use_threads(torch.get_num_threads())
         age_by_device(devices, (self.plan.cols[c],), self.spec.wires, self.features, effective, variance)
 
     def _devices(
@@ -277,7 +276,6 @@ class AnalogMatrix:
         """
         rows, columns = self.plan.spans(tile)
         devices_of = self._devices(weight, *self._tables(self.time_s))
-        use_threads(torch.get_num_threads())
         found: list[NDArray] = []
         for p in range(len(self.layout.planes)):
             found += [device.T for device in devices_of(tile[0], p, rows).conductances(columns)]

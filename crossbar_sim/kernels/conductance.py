@@ -340,10 +340,8 @@ def age_conductances(
         for start in range(0, width, longest):
             n = min(longest, width - start)
             stop, size = start + n, (end - top) * n
-            own, own_spread = (
-                devices[: n_devices * size].reshape(n_devices, size),
-                spreads[: n_devices * size].reshape(n_devices, size),
-            )
+            own = devices[: n_devices * size].reshape(n_devices, size)
+            own_spread = spreads[: n_devices * size].reshape(n_devices, size)
             z = normals[: 4 * size].reshape(4, size)
             for o in range(top, end):
                 at = (o - top) * n
