@@ -35,9 +35,9 @@ _LATER_S = 1.0  # by then devices have all that they will ever have
 # multiply-adds of the digital forward
 PLAIN_WEIGHT, PLAIN_DEVICE = 270.0, 170.0
 """State of a weight of plain pairs (kernels.pairs), and of each of its devices where they differ from their targets."""
-WEIGHT, DEVICE = 1100.0, 600.0
+WEIGHT, DEVICE = 250.0, 420.0
 """The same of any other weight, for each plane, and of each of its devices."""
-FEATURE, TRAP, PULSE = 500.0, 1800.0, 160.0
+FEATURE, TRAP, PULSE = 400.0, 1240.0, 60.0
 """A further feature of a device (array.features), a trap, a pulse that write-verify may take."""
 WIRES = {"ratio": 300.0, "first_order": 300.0, "exact": 100_000.0}
 """Wires around a device, by model."""

@@ -75,7 +75,7 @@ class Columns:
 
         `counted` (row tiles, T) grows by the outputs beyond the bound of an ADC; one that is no number is not.
         """
-        v = torch.mm(drive.inputs[:, self._rows(k)], self.effective[k][start:stop].t())
+        v = torch.mm(drive.inputs[:, self._rows(k)], self._effective(k, start, stop).t())
         if self.matrix.is_noisy:
             self._add_noise(v, k, start, stop, drive, kept)
         if not isinstance(self.adc, UniformAdc):
@@ -108,7 +108,7 @@ class Columns:
         multiplied with the inputs, for gradients g (T, C) of what columns from `start` on show; saturated ones are 0
         in g, and g is overwritten."""
         stop = start + g.shape[1]
-        of_sums[:, self._rows(k)].addmm_(g, self.effective[k][start:stop])
+        of_sums[:, self._rows(k)].addmm_(g, self._effective(k, start, stop))
         if of_noise is not None and kept.slope is not None:
             through = g.to(self.product_dtype).mul_(kept.slope[k, :, start:stop])
             of_noise[:, self._rows(k)].add_(torch.mm(through, self._variance(k, start, stop)))
@@ -120,6 +120,9 @@ class Columns:
 
     def _rows(self, k: int) -> slice:
         return slice(*self.matrix.parts[k].rows)
+
+    def _effective(self, k: int, start: int, stop: int) -> torch.Tensor:
+        return self.effective[k][start:stop].to(self.matrix.dtype)
 
     def _variance(self, k: int, start: int, stop: int) -> torch.Tensor:
         assert self.variance is not None

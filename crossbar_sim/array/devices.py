@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +13,7 @@ from numpy.typing import NDArray
 
 from crossbar_sim.array.features import AbstractFeatures
 from crossbar_sim.array.stored import stored
-from crossbar_sim.circuit.effective import Folded, fold_tiles
+from crossbar_sim.circuit.effective import Folded, fold_wires
 from crossbar_sim.kernels.conductance import (
     DeviceKeys,
     DeviceTable,
@@ -22,10 +25,10 @@ from crossbar_sim.kernels.effects import Effects
 from crossbar_sim.kernels.pairs import age_pairs, is_plain_pair, pair_table
 from crossbar_sim.kernels.scratch import Scratch
 from crossbar_sim.kernels.sums import sum_devices
+from crossbar_sim.kernels.workers import share
 from crossbar_sim.mapping.plan import Span
 from crossbar_sim.spec import WiresSpec
 
-_TILES_AT_ONCE = 4  # bounds the memory for single devices; threads take whole tiles
 _COLUMNS_AT_ONCE = 64  # where there are no wires
 _SCRATCH = Scratch()
 
@@ -51,10 +54,16 @@ class PlaneDevices(NamedTuple):
         """Whether `age_pairs` knows all that happens to them."""
         return is_plain_pair(self.table, self.plane, self.effects)
 
-    def age_pairs(self, effective: Floats, variance: Floats) -> None:
-        """Relative effective weights (n_out, n) of plain pairs, and their per-read variances."""
-        pairs = pair_table(self.table, self.plane, self.keys)
-        age_pairs(self.weights, self.w_max, *pairs, self.rows[0], 0, effective[None], variance[None])
+    def age(self, effective: Floats, variance: Floats) -> None:
+        """Relative effective weights (n_out, n) and their per-read variances, which are not touched without any."""
+        weights, w_max, row, threads = self.weights, self.w_max, self.rows[0], torch.get_num_threads()
+        if self.are_plain_pairs:
+            pairs = pair_table(self.table, self.plane, self.keys)
+            share(age_pairs, (weights, w_max, *pairs, row, 0, effective[None], variance[None]), len(weights), threads)
+        else:
+            tables, none = (self.table, self.effects, self.plane, self.keys), np.empty((0, 0, 0), weights.dtype)
+            given = weights, w_max, *tables, row, 0, none, none, effective, variance
+            share(age_conductances, given, len(weights), threads)
 
     def shape(self, span: Span) -> tuple[int, int, int]:
         """Of the devices of some columns: (devices, columns, rows)."""
@@ -62,25 +71,29 @@ class PlaneDevices(NamedTuple):
 
     def age_tile(self, span: Span, g: Floats, variance: Floats) -> None:
         """Conductances and, where devices have read noise, per-read variances of some columns; both `shape`, out."""
-        columns = slice(*span)
-        weights, w_max = self.weights[columns], self.w_max[columns]
-        if self.are_plain_pairs:
-            pairs = pair_table(self.table, self.plane, self.keys)
-            age_pairs(weights, w_max, *pairs, self.rows[0], span[0], g, variance)
-        else:
-            age_conductances(
-                weights, w_max, self.table, self.effects, self.plane, self.keys, self.rows[0], span[0], g, variance
-            )
+        kernel, arguments = self._by_device(span, g, variance)
+        kernel(0, 0, span[1] - span[0], *arguments)
 
     def conductances(self, span: Span) -> Floats:
         """Conductances (devices, columns, rows) of some columns."""
         g = np.empty(self.shape(span), self.weights.dtype)
-        self.age_tile(span, g, np.empty_like(g))
+        kernel, arguments = self._by_device(span, g, np.empty_like(g))
+        share(kernel, arguments, span[1] - span[0], torch.get_num_threads())
         return g
 
-    def polarity_normals(self, shape: tuple[int, ...], span: Span) -> Floats:
+    def _by_device(self, span: Span, g: Floats, variance: Floats) -> tuple[Callable[..., int], tuple[Any, ...]]:
+        """The kernel of `age_tile` and what it takes beside a range of the columns."""
+        columns = slice(*span)
+        weights, w_max, place = self.weights[columns], self.w_max[columns], (self.rows[0], span[0])
+        if self.are_plain_pairs:
+            return age_pairs, (weights, w_max, *pair_table(self.table, self.plane, self.keys), *place, g, variance)
+        tables = self.table, self.effects, self.plane, self.keys
+        no_sums = np.empty((0, 0), g.dtype), np.empty((0, 0), np.uint16 if g.dtype == np.float32 else g.dtype)
+        return age_conductances, (weights, w_max, *tables, *place, g, variance, *no_sums)
+
+    def polarity_normals(self, span: Span) -> Floats:
         """The normals of the devices of a tile by which their polarity differs, (devices, columns, rows)."""
-        z = np.empty(shape, np.float32)
+        z = np.empty(self.shape(span), np.float32)
         for d, key in enumerate(self.keys.polarity):
             device_normals(key, self.rows[0], span[0], z[d])
         return z
@@ -98,37 +111,39 @@ def age_by_device(
 
     Every tile, columns `cols`, has wires of its own. Returns how they were folded in, tile by tile.
     """
-    folded: list[Folded] = []
     weight, unit = devices.plane.weight.astype(devices.weights.dtype), devices.weights.dtype.type(devices.table.span_uS)
     if wires is None:  # then columns do not meet, and a few at a time take less memory
-        first, last = cols[0][0], cols[-1][1]
-        cols = tuple((c, min(c + _COLUMNS_AT_ONCE, last)) for c in range(first, last, _COLUMNS_AT_ONCE))
-    for start in range(0, len(cols), _TILES_AT_ONCE):
-        spans = cols[start : start + _TILES_AT_ONCE]
-        tiles = [_features(devices, span, place, features) for place, span in enumerate(spans)]
-        for f in range(len(effective)):
-            own = [tile[f] for tile in tiles]
-            has_variance = f < len(variance) and devices.table.has_read
-            if wires is not None:
-                folded += fold_tiles([(g, spread if has_variance else None) for g, spread in own], wires)
-            for (c0, c1), (g, spread) in zip(spans, own, strict=True):
-                sum_devices(g, weight, unit, stored(effective[f][c0:c1]))
-                if has_variance:
-                    sum_devices(spread, weight**2, unit**2, stored(variance[f][c0:c1]))
-                elif f < len(variance):
-                    variance[f][c0:c1] = 0
-    return folded
+        start, stop = cols[0][0], cols[-1][1]
+        cols = tuple((c, min(c + _COLUMNS_AT_ONCE, stop)) for c in range(start, stop, _COLUMNS_AT_ONCE))
+    noisy = len(variance) if devices.table.has_read else 0
+    for spread in variance[noisy:]:
+        spread.zero_()
+    folded: list[list[Folded]] = [[] for _ in cols]
+    largest = math.prod(max(devices.shape(span) for span in cols))
+    threads = torch.get_num_threads()
+    rooms = [_SCRATCH.array(f"devices {t}", (3, largest), devices.weights.dtype) for t in range(threads)]
+
+    def work(thread: int, first: int, last: int) -> int:
+        for place in range(first, last):
+            columns, shape = slice(*cols[place]), devices.shape(cols[place])
+            g, spread, loss = (room[: math.prod(shape)].reshape(shape) for room in rooms[thread])
+            devices.age_tile(cols[place], g, spread)
+            for f, (own, own_spread) in enumerate(_features(devices, cols[place], features, g, spread, noisy)):
+                if wires is not None:
+                    folded[place].append(fold_wires(own, own_spread, wires, loss))
+                sum_devices(own, weight, unit, stored(effective[f][columns]))
+                if own_spread is not None:
+                    sum_devices(own_spread, weight**2, unit**2, stored(variance[f][columns]))
+        return 0
+
+    share(work, (), len(cols), threads)
+    return [each for found in folded for each in found]
 
 
 def _features(
-    devices: PlaneDevices, span: Span, place: int, features: AbstractFeatures | None
-) -> list[tuple[Floats, Floats]]:
-    """Conductances and variances of each feature of a tile, which may be changed in place."""
-    g, variance = (
-        _SCRATCH.array(f"{name} {place}", devices.shape(span), devices.weights.dtype) for name in ("g", "variance")
-    )
-    devices.age_tile(span, g, variance)
-    if features is None:
-        return [(g, variance)]
-    factors = features.factors(g, devices.polarity_normals(g.shape, span))
-    return [(g * factor, variance * (factor * factor)) for factor in factors]
+    devices: PlaneDevices, span: Span, features: AbstractFeatures | None, g: Floats, variance: Floats, noisy: int
+) -> list[tuple[Floats, Floats | None]]:
+    """Conductances of each feature of a tile, and the variances of the first `noisy`, which may be changed in place."""
+    factors = [] if features is None else features.factors(g, partial(devices.polarity_normals, span))
+    more = [(g * factor, variance * (factor * factor) if f + 1 < noisy else None) for f, factor in enumerate(factors)]
+    return [(g, variance if noisy > 0 else None), *more]

@@ -7,7 +7,7 @@ conductances of their own, or each power of an input voltage its own coefficient
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from crossbar_sim.spec import ChipSpec
 from crossbar_sim.spec.dac import AmplitudeEncoding
 from device_models.effects import PolarityAsymmetry, SinhIV
-from device_models.effects.iv_curve import AbstractIVCurve
+from device_models.effects.iv_curve import AbstractPolynomialIV
 
 Floats = NDArray[np.floating]
 
@@ -25,8 +25,11 @@ class AbstractFeatures(ABC):
     """What takes the place of conductance times input."""
 
     @abstractmethod
-    def factors(self, g_uS: Floats, z: Floats) -> list[Floats | float]:
-        """Conductance of each feature relative to g, for devices with conductance g [uS] and standard normals z."""
+    def factors(self, g_uS: Floats, normals: Callable[[], Floats]) -> list[Floats]:
+        """Conductances of all features but the first, which has those of the devices, g [uS], relative to these.
+
+        `normals` draws a standard normal for each device.
+        """
 
     @abstractmethod
     def drives(self, codes: torch.Tensor, levels: int) -> Sequence[torch.Tensor]:
@@ -48,8 +51,9 @@ class PolarityFeatures(AbstractFeatures):
     def __init__(self, polarity: PolarityAsymmetry):
         self.polarity = polarity
 
-    def factors(self, g_uS: Floats, z: Floats) -> list[Floats | float]:
-        return [1.0, self.polarity.negative_factor(g_uS, z).astype(g_uS.dtype)]
+    def factors(self, g_uS: Floats, normals: Callable[[], Floats]) -> list[Floats]:
+        z = normals() if self.polarity.is_per_device else 0.0
+        return [self.polarity.negative_factor(g_uS, z).astype(g_uS.dtype)]
 
     def drives(self, codes: torch.Tensor, levels: int) -> Sequence[torch.Tensor]:
         return codes.clamp(min=0), codes.clamp(max=0)
@@ -59,21 +63,23 @@ class PolarityFeatures(AbstractFeatures):
 
 
 class PolynomialFeatures(AbstractFeatures):
-    """I = g V + n2 V^2 + n3 V^3: one product for each power. Read noise is that of the linear term."""
+    """I = g V + n2 V^2 + n3 V^3: one product for each power there is. Read noise is that of the linear term."""
 
-    def __init__(self, iv: AbstractIVCurve, v_read_V: float):
+    def __init__(self, iv: AbstractPolynomialIV, v_read_V: float):
         self.iv, self.v_read_V = iv, v_read_V
 
-    def factors(self, g_uS: Floats, z: Floats) -> list[Floats | float]:
+    def factors(self, g_uS: Floats, normals: Callable[[], Floats]) -> list[Floats]:
         carries = g_uS > 0  # a device on a broken line has no curve
-        held = np.where(carries, g_uS, 1.0)
-        current = self.iv.polynomial(held)
-        assert current is not None
-        coefficients = (current.n2_uS_per_V * self.v_read_V, current.n3_uS_per_V2 * self.v_read_V**2)
-        return [1.0, *(np.where(carries, part / held, 0.0).astype(g_uS.dtype) for part in coefficients)]
+        current = self.iv.polynomial(np.where(carries, g_uS, 1.0))
+        found = []
+        for power in self.iv.powers:
+            part = current[power - 1] * self.v_read_V ** (power - 1)
+            part /= current.g_uS
+            found.append(np.where(carries, part.astype(g_uS.dtype), g_uS.dtype.type(0)))
+        return found
 
     def drives(self, codes: torch.Tensor, levels: int) -> Sequence[torch.Tensor]:
-        return codes, codes.square() / levels, codes**3 / levels**2
+        return codes, *(codes**power / levels ** (power - 1) for power in self.iv.powers)
 
 
 class SinhFeature(AbstractFeatures):
@@ -82,8 +88,8 @@ class SinhFeature(AbstractFeatures):
     def __init__(self, iv: SinhIV, v_read_V: float):
         self.ratio = v_read_V / iv.v0_V
 
-    def factors(self, g_uS: Floats, z: Floats) -> list[Floats | float]:
-        return [1.0]
+    def factors(self, g_uS: Floats, normals: Callable[[], Floats]) -> list[Floats]:
+        return []
 
     def drives(self, codes: torch.Tensor, levels: int) -> Sequence[torch.Tensor]:
         return (torch.sinh(codes * (self.ratio / levels)) * (levels / self.ratio),)

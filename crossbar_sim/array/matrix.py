@@ -191,8 +191,8 @@ class AnalogMatrix:
         devices_of = self._devices(weight, table, effects)
         for number, (view, spread) in enumerate(zip(views, spreads, strict=True)):
             devices = devices_of(*self.parts[number])
-            if self.spec.wires is None and self.features is None and devices.are_plain_pairs:
-                devices.age_pairs(stored(view), stored(spread))
+            if self.spec.wires is None and self.features is None:
+                devices.age(stored(view), stored(spread))
             else:
                 places = [view, *(part[number] for part in more)]
                 spreads_too = [] if variance is None else [spread, *(part[number] for part in more_variance)]
@@ -231,7 +231,6 @@ class AnalogMatrix:
         effective = [self.views(flat)[k] for flat in (self.effective_flat, *self.more_effective)]
         flats = [] if self.variance_flat is None else [self.variance_flat, *self.more_variance]
         variance = [self.views(flat)[k] for flat in flats]
-        use_threads(torch.get_num_threads())
         age_by_device(devices, (self.plan.cols[c],), self.spec.wires, self.features, effective, variance)
 
     def _devices(
@@ -282,7 +281,6 @@ class AnalogMatrix:
         """
         rows, columns = self.plan.spans(tile)
         devices_of = self._devices(weight, *self._tables(self.time_s))
-        use_threads(torch.get_num_threads())
         found: list[NDArray] = []
         for p in range(len(self.layout.planes)):
             found += [device.T for device in devices_of(tile[0], p, rows).conductances(columns)]

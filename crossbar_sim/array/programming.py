@@ -19,7 +19,7 @@ from crossbar_sim.kernels.programming import (
     programming_report,
     verify_table,
 )
-from crossbar_sim.kernels.threads import use_threads
+from crossbar_sim.kernels.workers import share
 from crossbar_sim.spec import GradientDescentProgramming, ProgramVerify
 from device_models.errors import UsageError
 
@@ -44,17 +44,17 @@ def matrix_report(matrix: AnalogMatrix, weight: torch.Tensor) -> ProgrammingRepo
     table, effects = device_tables(bare, spec.programming, None, 0.0)
     effects = effects.on_plane(slice(0, 2), matrix.lines, None)
     (plane,), (keys,) = plane_tables(matrix.layout), matrix.device_keys()
-    use_threads(torch.get_num_threads())
     targets = asked.copy()
     if effects.retargets:
-        retarget_matrix(effects, keys.faults, asked, targets)
+        share(retarget_matrix, (effects, keys.faults, asked, targets), matrix.plan.n_out, torch.get_num_threads())
     programmed = np.empty_like(targets)
     pulses, converged = np.ones(targets.shape, np.int32), np.ones(targets.shape, np.bool_)
     more: dict[str, Any] = {}
     if isinstance(spec.programming, ProgramVerify):
         verify = verify_table(spec.programming, device.g_min_uS)
         for d, key in enumerate(keys.write):
-            program_verify_matrix(targets[d], key, 0, 0, verify, programmed[d], pulses[d], converged[d])
+            arguments = targets[d], key, 0, 0, verify, programmed[d], pulses[d], converged[d]
+            share(program_verify_matrix, arguments, matrix.plan.n_out, torch.get_num_threads())
     elif isinstance(spec.programming, GradientDescentProgramming):
         more = _descend_again(matrix, source, programmed, pulses)
     else:
@@ -71,7 +71,7 @@ def _faults(effects: Effects, keys: NDArray[np.uint32], asked: NDArray, targets:
 
     def found(own: Effects) -> tuple[NDArray, NDArray[np.bool_]]:
         held, unusable = np.empty_like(asked), np.empty(asked.shape, np.bool_)
-        unusable_matrix(own, keys, held, unusable)
+        share(unusable_matrix, (own, keys, held, unusable), asked.shape[1], torch.get_num_threads())
         return held, unusable
 
     no_lines = effects._replace(col_tile=effects.col_tile[:0])

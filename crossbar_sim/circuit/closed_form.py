@@ -2,7 +2,7 @@
 
 Kernels take tiles as chips store them: g (D, M, N), device d of the weight of output m and input n. Without
 interleaving device d has bit line m D + d; with it, devices come in pairs that share a bit line and have a word line
-each. A tile is short work, so threads take whole tiles (effective.fold_tiles).
+each. A tile is short work, so threads take whole tiles (array.devices).
 """
 
 from __future__ import annotations

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -15,13 +12,10 @@ from crossbar_sim.circuit.lines import Lines, in_series, lines_of
 from crossbar_sim.circuit.nodal import solve_lines
 from crossbar_sim.circuit.solution import checked_conductances
 from crossbar_sim.circuit.units import S_PER_uS, to_S, to_uS
-from crossbar_sim.kernels.scratch import Scratch
 from crossbar_sim.spec.wires import WiresSpec
 from device_models.errors import UsageError
 
 Floats = NDArray[np.floating]
-
-_SCRATCH = Scratch()
 
 
 class Folded(NamedTuple):
@@ -54,7 +48,7 @@ def _linear_map(g_S: NDArray[np.float64], lines: Lines) -> NDArray[np.float64]:
     return solve_lines(exchanged, np.eye(m), lines.transposed()).currents_A[::-1, ::-1].T
 
 
-def fold_wires(g_uS: Floats, variance: Floats | None, wires: WiresSpec) -> Folded:
+def fold_wires(g_uS: Floats, variance: Floats | None, wires: WiresSpec, loss: Floats | None = None) -> Folded:
     """Replace the conductances of one tile by those that ideal wires would need for the same currents.
 
     Equation   g / (1 + C), g (1 - C) or the nodal solution (`wires.model`; nodal where max C > `wires.max_c`); the
@@ -62,15 +56,12 @@ def fold_wires(g_uS: Floats, variance: Floats | None, wires: WiresSpec) -> Folde
                g is g / (1 + g R) first, its variance scaled by (1 + g R)^-4
     Arguments  g_uS (D, M, N) [uS] and variance (D, M, N) [uS^2] or None, both changed in place: device d of output m
                and input n; bit lines in the order of outputs, the devices of an output side by side (M D of them), or,
-               if interleaved, each pair (2 q, 2 q + 1) on one bit line with two word lines per input
+               if interleaved, each pair (2 q, 2 q + 1) on one bit line with two word lines per input;
+               loss: room for as many numbers as g_uS has, else it is made
     Valid      finite g >= 0 (UsageError); idle_rows clamped and topology shared
     Test       tests/unit/test_circuit_effective.py
     """
-    return _fold(g_uS, variance, wires, np.empty_like(g_uS))
-
-
-def _fold(g_uS: Floats, variance: Floats | None, wires: WiresSpec, loss: Floats) -> Folded:
-    """`fold_wires` with the losses of all devices in `loss`."""
+    loss = np.empty_like(g_uS) if loss is None else loss
     if g_uS.ndim != 3 or g_uS.size == 0 or (variance is not None and variance.shape != g_uS.shape):
         raise UsageError(f"g_uS: shape {g_uS.shape}; must be (devices, outputs, inputs), and variance the same")
     if g_uS.dtype not in (np.float32, np.float64):
@@ -96,13 +87,6 @@ def _fold(g_uS: Floats, variance: Floats | None, wires: WiresSpec, loss: Floats)
         variance /= (1 + loss) ** 2
     g_uS[...] = effective
     return Folded(max_c, exact=True)
-
-
-def fold_tiles(tiles: Sequence[tuple[Floats, Floats | None]], wires: WiresSpec) -> list[Folded]:
-    """`fold_wires` on many tiles (g_uS, variance), shared out over as many threads as kernels use."""
-    losses = [_SCRATCH.array(f"loss {k}", g.shape, g.dtype) for k, (g, _) in enumerate(tiles)]
-    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
-        return list(pool.map(lambda tile, loss: _fold(tile[0], tile[1], wires, loss), tiles, losses))
 
 
 def tile_loss(g_uS: Floats, wires: WiresSpec) -> tuple[float, Floats]:

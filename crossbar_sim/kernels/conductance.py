@@ -2,8 +2,8 @@
 
 Everything about a device is looked up in one table (`DeviceTable`), so any device runs through the same kernel.
 Random numbers are keyed by the logical position (input, output) of the weight: tiles, threads and order do not matter.
-Inner loops run over short chunks in stages, so that each stage is one vectorised loop and a stage that a device does
-not need costs nothing.
+Inner loops run over blocks of devices in stages, so that each stage is one vectorised loop and a stage that a device
+does not need costs nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
 from crossbar_sim.kernels.effects import (
@@ -25,13 +25,15 @@ from crossbar_sim.kernels.effects import (
 )
 from crossbar_sim.kernels.faults import fault_keys
 from crossbar_sim.kernels.programming import write_keys
-from crossbar_sim.kernels.random import f32, fill_normals, i32, random_key, u32
+from crossbar_sim.kernels.random import f32, fill_columns, fill_normals, i32, random_key, u32
 from crossbar_sim.kernels.shift import SHIFT_KEYS, shift_devices
+from crossbar_sim.kernels.sums import sum_row
 from crossbar_sim.kernels.telegraph import telegraph_keys
 from crossbar_sim.mapping import Layout
 from device_models import DeviceCurves
 
-CHUNK = 512
+BLOCK = 2048
+"""Devices that share buffers: a call that takes all tables costs as much as some hundreds of them."""
 _LOG2_E = 1.4426950408889634
 
 
@@ -40,7 +42,7 @@ class DeviceTable(NamedTuple):
 
     Row i of `writing` and of `noise` holds four curves at node i, then what each gains up to node i + 1: bias, sigma,
     nu and its sigma; frozen noise absolute and relative, per-read noise absolute and relative. `varies` says which of
-    the eight are not constant. `shift` and `shift_path` are those of DeviceCurves, or empty.
+    the eight are in use and not constant. `shift` and `shift_path` are those of DeviceCurves, or empty.
     """
 
     writing: NDArray[np.float32]
@@ -98,10 +100,11 @@ def device_table(curves: DeviceCurves, g_min_uS: float, g_max_uS: float, vary_pe
     none = np.empty((0, 0), np.float32)
     path = np.empty(0) if curves.shift_path is None else curves.shift_path
     writing, noise = _rows(curves[1:5]), _rows(curves[5:9])
+    has = any(used[:2]), curves.log_time > 0 and any(used[2:4]), any(used[4:6]), any(used[6:8])
     return DeviceTable(
         writing=writing,
         noise=noise,
-        varies=np.concatenate([part[:, 4:].any(axis=0) for part in (writing, noise)]),
+        varies=np.repeat(has, 2) & np.concatenate([part[:, 4:].any(axis=0) for part in (writing, noise)]),
         shift=none if curves.shift_uS is None else np.ascontiguousarray(curves.shift_uS, np.float32),
         shift_path=path.astype(np.float32),
         nodes_per_uS=(len(curves.nodes_uS) - 1) / float(curves.nodes_uS[-1]),
@@ -110,10 +113,10 @@ def device_table(curves: DeviceCurves, g_min_uS: float, g_max_uS: float, vary_pe
         g_min_uS=g_min_uS,
         span_uS=g_max_uS - g_min_uS,
         dead_uS=curves.dead_uS,
-        has_program=any(used[:2]),
-        has_drift=curves.log_time > 0 and any(used[2:4]),
-        has_frozen=any(used[4:6]),
-        has_read=any(used[6:8]) or vary_per_read,
+        has_program=has[0],
+        has_drift=has[1],
+        has_frozen=has[2],
+        has_read=has[3] or vary_per_read,
         noise_at_programmed=curves.noise_at_programmed,
         floor_at_zero=curves.floor_uS is not None,
         has_limits=bool(curves.floor_uS) or curves.ceiling_uS is not None,
@@ -193,72 +196,12 @@ def locate(g, nodes_per_uS, n_rows, node, share):
 
 
 @njit
-def look_up(rows, node, share, a, b, c, d):
-    """The four curves of a table at the located conductances; one row of it is one line of the cache."""
-    for j in range(node.shape[0]):
-        i, s = node[j], share[j]
-        a[j] = rows[i, 0] + s * rows[i, 4]
-        b[j] = rows[i, 1] + s * rows[i, 5]
-        c[j] = rows[i, 2] + s * rows[i, 6]
-        d[j] = rows[i, 3] + s * rows[i, 7]
-
-
-@njit
-def _age_devices(target, table, effects, keys, d, row, col, z_program, z_nu, z_frozen, g, variance, node, share, found):
-    """g and per-read variance [uS, uS^2] of a chunk of devices d with given targets and normals."""
-    n = target.shape[0]
-    dtype = target.dtype.type
-    zero = dtype(0)
-    lowest = zero if table.floor_at_zero else dtype(-np.inf)
-    n_rows = table.writing.shape[0]
-    absolute, relative, mean, sigma = found[0, :n], found[1, :n], found[2, :n], found[3, :n]
-    locate(target, table.nodes_per_uS, n_rows, node, share)
-    if table.has_program or table.has_drift:
-        look_up(table.writing, node, share, absolute, relative, mean, sigma)
-    if not write_devices(effects, keys.write[d], d, row, col, target, g):
-        for j in range(n):
-            g[j] = target[j]
-        if table.has_program:
-            for j in range(n):
-                written = target[j] + absolute[j] + relative[j] * z_program[j]
-                g[j] = lowest if written < lowest else written  # not in place, which would store under a slow mask
-    for j in range(n):
-        variance[j] = g[j]  # the programmed value, until the variance itself is known
-    if table.has_drift:
-        log2_time = f32(table.log2_time)
-        for j in range(n):
-            g[j] *= exp2(-abs(mean[j] + sigma[j] * z_nu[j]) * log2_time)
-    if table.shift.shape[0] > 0:
-        shift_devices(table.shift, table.shift_path, f32(table.top_uS), keys.shift[d], row, col, target, g)
-    if effects.has_temperature:
-        heat_devices(effects, keys.temperature[d], row, col, node, share, g)
-    if table.noise_at_programmed:
-        locate(variance, table.nodes_per_uS, n_rows, node, share)
-    if table.has_read or table.has_frozen:
-        look_up(table.noise, node, share, absolute, relative, mean, sigma)
-    if table.has_read:
-        for j in range(n):
-            read = mean[j] + sigma[j] * g[j]
-            variance[j] = read * read
-    if table.has_frozen:
-        for j in range(n):
-            g[j] += (absolute[j] + relative[j] * g[j]) * z_frozen[j]
-    if effects.has_telegraph:
-        switch_traps(effects, keys.telegraph[d], row, col, node, share, g, variance)
-    if table.has_limits:
-        low, high = dtype(table.floor_uS), dtype(table.ceiling_uS)
-        for j in range(n):
-            g[j] = min(max(g[j], low), high)
-    if table.dead_uS > 0:
-        for j in range(n):
-            if target[j] < table.dead_uS:
-                g[j] = zero
-                variance[j] = zero
-    if effects.has_faults:
-        break_devices(effects, keys.faults[d], d, row, col, g, variance)
-    if table.floor_at_zero:
-        for j in range(n):
-            g[j] = max(g[j], zero)
+def look_up(rows, varies, node, share, found):
+    """The four curves of a table at the located conductances; those that do not vary are left as they are."""
+    for k in range(4):
+        if varies[k]:
+            for j in range(node.shape[0]):
+                found[k, j] = rows[node[j], k] + share[j] * rows[node[j], k + 4]
 
 
 @njit
@@ -286,61 +229,143 @@ def _set_targets(u, plane, d, g_min, span, target):
 
 
 @njit
-def _age_device(u, d, table, effects, plane, keys, row, col, scratch, normals, node, share, found):
-    """Device d of a chunk of weights of output `col`, inputs from `row` on; (g, per-read variance) in uS.
+def _age_devices(
+    u, d, table, effects, plane, keys, row, col, n, target, normals, node, share, writing, noise, g, variance
+):  # fmt: skip
+    """g and per-read variance [uS, uS^2] of the devices d of a block of relative weights, n inputs of some outputs.
 
-    normals rows: program, nu, frozen noise of this device and of its neighbour, which are drawn together.
+    normals rows: program, nu, frozen noise of this device and of its neighbour, which are drawn together; writing,
+    noise: the curves of the table, of which those that do not vary are filled in
     """
-    n = u.shape[0]
+    size = u.shape[0]
     dtype = u.dtype.type
-    target, g, variance = scratch[0, :n], scratch[1, :n], scratch[2, :n]
-    z_program, z_nu = normals[0, :n], normals[1, :n]
-    _set_targets(u, plane, d, dtype(table.g_min_uS), dtype(table.span_uS), target)
+    zero = dtype(0)
+    lowest = zero if table.floor_at_zero else dtype(-np.inf)
+    g_min, span, n_rows = dtype(table.g_min_uS), dtype(table.span_uS), table.writing.shape[0]
+    z_program, z_nu, z_frozen = normals[0], normals[1], normals[2 + d % 2]
+    _set_targets(u, plane, d, g_min, span, target)
     if effects.retargets:
-        _set_targets(u, plane, partner_of(d), dtype(table.g_min_uS), dtype(table.span_uS), g)
-        retarget_devices(effects, keys.faults, d, row, col, g, target)
-    take_given(effects, d, row, col, target)
+        _set_targets(u, plane, partner_of(d), g_min, span, g)
+        retarget_devices(effects, keys.faults, d, row, col, n, g, target)
+    take_given(effects, d, row, col, n, target)
     if table.has_program or table.has_drift:
-        fill_normals(keys.program[d, 0], keys.program[d, 1], u32(row), u32(col), z_program, z_nu)
+        fill_columns(keys.program[d], row, col, n, z_program, z_nu)
     if table.has_frozen and d % 2 == 0:
-        key = keys.frozen[d // 2]
-        fill_normals(key[0], key[1], u32(row), u32(col), normals[2, :n], normals[3, :n])
-    z_frozen = normals[2 + d % 2, :n]
-    _age_devices(
-        target, table, effects, keys, d, row, col, z_program, z_nu, z_frozen, g, variance, node[:n], share[:n], found
-    )
-    return g, variance
+        fill_columns(keys.frozen[d // 2], row, col, n, normals[2], normals[3])
+    locate(target, table.nodes_per_uS, n_rows, node, share)
+    look_up(table.writing, table.varies[:4], node, share, writing)
+    if not write_devices(effects, keys.write[d], row, col, n, target, g):
+        if table.has_program:
+            for j in range(size):
+                written = target[j] + writing[0, j] + writing[1, j] * z_program[j]
+                g[j] = lowest if written < lowest else written  # not in place, which would store under a slow mask
+        else:
+            for j in range(size):
+                g[j] = target[j]
+    if table.noise_at_programmed:
+        for j in range(size):
+            variance[j] = g[j]  # the programmed value, until the variance itself is known
+    if table.has_drift:
+        log2_time = f32(table.log2_time)
+        for j in range(size):
+            g[j] *= exp2(-abs(writing[2, j] + writing[3, j] * z_nu[j]) * log2_time)
+    if table.shift.shape[0] > 0:
+        shift_devices(table.shift, table.shift_path, f32(table.top_uS), keys.shift[d], row, col, n, target, g)
+    if effects.has_temperature:
+        heat_devices(effects, keys.temperature[d], row, col, n, node, share, g)
+    if table.noise_at_programmed:
+        locate(variance, table.nodes_per_uS, n_rows, node, share)
+    look_up(table.noise, table.varies[4:], node, share, noise)
+    if table.has_read:
+        for j in range(size):
+            read = noise[2, j] + noise[3, j] * g[j]
+            variance[j] = read * read
+    else:
+        variance[:] = zero
+    if table.has_frozen:
+        for j in range(size):
+            g[j] += (noise[0, j] + noise[1, j] * g[j]) * z_frozen[j]
+    if effects.has_telegraph:
+        switch_traps(effects, keys.telegraph[d], row, col, n, node, share, g, variance)
+    if table.has_limits:
+        low, high = dtype(table.floor_uS), dtype(table.ceiling_uS)
+        for j in range(size):
+            g[j] = min(max(g[j], low), high)
+    if table.dead_uS > 0:
+        for j in range(size):
+            dead = target[j] < table.dead_uS
+            g[j] = zero if dead else g[j]
+            variance[j] = zero if dead else variance[j]
+    if effects.has_faults:
+        break_devices(effects, keys.faults[d], d, row, col, n, g, variance)
+    if table.floor_at_zero:
+        for j in range(size):
+            g[j] = max(g[j], zero)
 
 
-@njit(parallel=True, cache=True)
-def age_conductances(weights, w_max, table, effects, plane, keys, row, first_col, g, variance):
-    """Conductances [uS] of the devices of one plane of one tile, and their per-read variance [uS^2].
+@njit
+def _constants(rows, found):
+    """The four curves of a table everywhere, as far as they do not vary."""
+    for k in range(4):
+        found[k] = rows[0, k]
 
-    Arguments  weights (n_out, n_in) of all inputs; row: first input of the tile, first_col: its first output; w_max
-               (n_out,); g, variance (devices, n_out, n) out
+
+@njit(nogil=True, cache=True)
+def age_conductances(
+    thread, first, last, weights, w_max, table, effects, plane, keys, row, first_col, g, variance, effective, spread
+):
+    """Relative effective weights of outputs first to last - 1 on a row of tiles, or the devices behind them.
+
+    Equation   effective = sum weight_d g_d / span, spread = sum weight_d^2 variance_d / span^2, span = g_max - g_min
+    Arguments  weights (n_out, n_in) of all inputs; w_max (n_out,); row: first input of the tiles; first_col: the first
+               output; g, variance (devices, n_out, n) out: conductances [uS] and their per-read variance [uS^2]; or
+               these (0, 0, 0) and effective (n_out, n), spread (n_out, n) out: relative weights and their per-read
+               variances, ignored where devices have none; uint16 holds bfloat16
+    Returns    0
     """
-    for o in prange(weights.shape[0]):
-        scratch = np.empty((4, CHUNK), weights.dtype)
-        normals = np.empty((4, CHUNK), np.float32)
-        node, share = np.empty(CHUNK, np.uint32), np.empty(CHUNK, np.float32)
-        found = np.empty((4, CHUNK), np.float32)
-        for start in range(0, g.shape[2], CHUNK):
-            stop = min(start + CHUNK, g.shape[2])
-            u = scratch[3, : stop - start]
-            relative_weights(weights[o, row + start : row + stop], w_max[o], u)
-            for d in range(plane.slope.shape[0]):
-                device, spread = _age_device(
-                    u, d, table, effects, plane, keys, row + start, first_col + o, scratch, normals, node, share, found
-                )
-                g[d, o, start:stop] = device
-                if table.has_read:
-                    variance[d, o, start:stop] = spread
+    apart, n_devices = g.shape[0] > 0, plane.slope.shape[0]
+    width = g.shape[2] if apart else effective.shape[1]
+    longest = min(BLOCK, width)
+    columns = BLOCK // longest  # of a block, which has more than one only if it has all their inputs
+    dtype = weights.dtype.type
+    unit, factor = dtype(table.span_uS), plane.weight.astype(weights.dtype)
+    u, target = np.empty(BLOCK, weights.dtype), np.empty(BLOCK, weights.dtype)
+    devices, spreads = np.empty(n_devices * BLOCK, weights.dtype), np.empty(n_devices * BLOCK, weights.dtype)
+    normals, node, share = np.empty(4 * BLOCK, f32), np.empty(BLOCK, u32), np.empty(BLOCK, f32)
+    writing, noise = np.empty((4, BLOCK), f32), np.empty((4, BLOCK), f32)
+    _constants(table.writing, writing)
+    _constants(table.noise, noise)
+    for top in range(first, last, columns):
+        end = min(top + columns, last)
+        for start in range(0, width, longest):
+            n = min(longest, width - start)
+            stop, size = start + n, (end - top) * n
+            own = devices[: n_devices * size].reshape(n_devices, size)
+            own_spread = spreads[: n_devices * size].reshape(n_devices, size)
+            z = normals[: 4 * size].reshape(4, size)
+            for o in range(top, end):
+                at = (o - top) * n
+                relative_weights(weights[o, row + start : row + stop], w_max[o], u[at : at + n])
+            for d in range(n_devices):
+                _age_devices(
+                    u[:size], d, table, effects, plane, keys, row + start, first_col + top, n, target[:size], z,
+                    node[:size], share[:size], writing, noise, own[d], own_spread[d],
+                )  # fmt: skip
+            for o in range(top, end):
+                part = slice((o - top) * n, (o - top + 1) * n)
+                if apart:
+                    g[:, o, start:stop] = own[:, part]
+                    variance[:, o, start:stop] = own_spread[:, part]
                 else:
-                    variance[d, o, start:stop] = weights.dtype.type(0)
+                    sum_row(own[:, part], factor, unit, effective[o, start:stop])
+                    if table.has_read:
+                        sum_row(own_spread[:, part], factor * factor, unit * unit, spread[o, start:stop])
+    return 0
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, cache=True)
 def device_normals(key, row, first_col, z):
     """One standard normal for each device (n_out, n) of a tile from input `row` and output `first_col` on."""
-    for o in prange(z.shape[0]):
-        fill_normals(key[0], key[1], u32(row), u32(first_col + o), z[o], np.empty(z.shape[1], np.float32))
+    unused = np.empty(z.shape[1], np.float32)
+    for o in range(z.shape[0]):
+        fill_normals(key[0], key[1], u32(row), u32(first_col + o), z[o], unused)

@@ -1,5 +1,7 @@
 """Effects that any device may have, in the form that the ageing kernels take, and their calls from inside them.
 
+Functions take a block of devices: from input `row` and output `col` on, n inputs of each output, as flat arrays.
+
 Order: programming, drift, temperature, frozen noise, telegraph noise, stuck devices, limit at zero.
 """
 
@@ -8,13 +10,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
 from crossbar_sim.kernels.faults import FaultTable, fault_table, find_stuck
 from crossbar_sim.kernels.lines import BrokenLines
 from crossbar_sim.kernels.programming import VerifyTable, program_verify, single_shot, verify_table
-from crossbar_sim.kernels.random import f32, fill_normals, u32
+from crossbar_sim.kernels.random import f32, fill_columns, u32
 from crossbar_sim.kernels.telegraph import TelegraphTable, add_telegraph, telegraph_table
 from crossbar_sim.spec.programming import AbstractTargetProgramming, Programming, ProgramVerify, SingleShot
 from device_models import AbstractDevice
@@ -120,24 +122,25 @@ def _look_up(curve, node, share):
 
 
 @njit
-def unusable_devices(effects, key, d, row, col, held, unusable):
-    """Which devices d of a chunk are stuck or on a broken line, and the conductance they hold [uS].
+def unusable_devices(effects, key, d, row, col, n, held, unusable):
+    """Which devices d of a block are stuck or on a broken line, and the conductance they hold [uS].
 
-    Arguments  key: one row of keys.faults; held (n,) out, of no meaning where usable; unusable (n,) bool out
+    Arguments  key: one row of keys.faults; held out, of no meaning where usable; unusable bool out
     """
-    n = held.shape[0]
     words, window = effects.fault_words, effects.fault_window_uS
-    if words[2] > 0:
-        find_stuck(key, row, col, FaultTable(words[0], words[1], words[2], window[0], window[1]), held, unusable)
-    else:
-        unusable[:] = False
-    if effects.col_tile.shape[0] > 0:
-        tile = effects.col_tile[col]
-        for j in range(n):
-            place = row + j
-            if effects.word_broken[tile, d, place] or effects.bit_broken[effects.row_tile[place], d, col]:
-                held[j] = held.dtype.type(0)
-                unusable[j] = True
+    table = FaultTable(words[0], words[1], words[2], window[0], window[1])
+    unusable[:] = False
+    for start in range(0, held.shape[0], n):
+        o, own = col + start // n, slice(start, start + n)
+        if words[2] > 0:
+            find_stuck(key, row, o, table, held[own], unusable[own])
+        if effects.col_tile.shape[0] > 0:
+            tile = effects.col_tile[o]
+            for j in range(n):
+                place = row + j
+                if effects.word_broken[tile, d, place] or effects.bit_broken[effects.row_tile[place], d, o]:
+                    held[start + j] = held.dtype.type(0)
+                    unusable[start + j] = True
 
 
 @njit(inline="always")
@@ -147,94 +150,100 @@ def partner_of(d):
 
 
 @njit
-def retarget_devices(effects, keys, d, row, col, partner_target, target):
-    """Let the devices d of a chunk take over from unusable partners, within the window (AbstractTargetProgramming).
+def retarget_devices(effects, keys, d, row, col, n, partner_target, target):
+    """Let the devices d of a block take over from unusable partners, within the window (AbstractTargetProgramming).
 
-    Arguments  keys: those of keys.faults; partner_target, target (n,) [uS], `target` changed in place
+    Arguments  keys: those of keys.faults; partner_target, target [uS], `target` changed in place
     """
-    n = target.shape[0]
     dtype = target.dtype.type
     partner = partner_of(d)
-    held, unusable = np.empty(n, target.dtype), np.empty(n, np.bool_)
-    unusable_devices(effects, keys[partner], partner, row, col, held, unusable)
+    held, unusable = np.empty_like(target), np.empty(target.shape[0], np.bool_)
+    unusable_devices(effects, keys[partner], partner, row, col, n, held, unusable)
     low, high = dtype(effects.fault_window_uS[0]), dtype(effects.fault_window_uS[1])
-    for j in range(n):
-        if unusable[j]:
-            target[j] = min(max(held[j] + target[j] - partner_target[j], low), high)
+    for j in range(target.shape[0]):
+        taken = min(max(held[j] + target[j] - partner_target[j], low), high)
+        target[j] = taken if unusable[j] else target[j]
 
 
 @njit
-def take_given(effects, d, row, col, target):
-    """Where programming ended with given conductances, these are what devices d of a chunk stand at: their targets."""
+def take_given(effects, d, row, col, n, target):
+    """Where programming ended with given conductances, these are what devices d of a block stand at: their targets."""
     if effects.written_by == _GIVEN:
-        for j in range(target.shape[0]):
-            target[j] = effects.written_uS[d, col, row + j]
+        for start in range(0, target.shape[0], n):
+            for j in range(n):
+                target[start + j] = effects.written_uS[d, col + start // n, row + j]
 
 
 @njit
-def write_devices(effects, key, d, row, col, target, g):
-    """Program a chunk of devices by pulses; where that is not how it is done, return False and do nothing."""
-    n = g.shape[0]
+def write_devices(effects, key, row, col, n, target, g):
+    """Program a block of devices by pulses; where that is not how it is done, return False and do nothing."""
+    size = g.shape[0]
     if effects.written_by == _VERIFY:
         v = effects.verify
         table = VerifyTable(v[0], v[1], v[2], int(v[3]), v[4], v[5], v[6])
-        pulses, converged = np.empty(n, np.int32), np.empty(n, np.bool_)
-        program_verify(target, key, row, col, table, np.empty(n, f32), np.empty(n, f32), g, pulses, converged)
+        pulses, converged = np.empty(size, np.int32), np.empty(size, np.bool_)
+        program_verify(target, key, row, col, n, table, np.empty(size, f32), np.empty(size, f32), g, pulses, converged)
     elif effects.written_by == _GIVEN:
-        for j in range(n):
+        for j in range(size):
             g[j] = target[j]
     elif effects.written_by == _SHOT:
-        single_shot(target, key, row, col, effects.shot_sigma, np.empty(n, f32), np.empty(n, f32), g)
+        single_shot(target, key, row, col, n, effects.shot_sigma, np.empty(size, f32), np.empty(size, f32), g)
     return effects.written_by != _LAW
 
 
 @njit
-def heat_devices(effects, key, row, col, node, share, g):
-    """Take a chunk of devices to the temperature of the read."""
-    n = g.shape[0]
-    z, spare = np.zeros(n, f32), np.empty(n, f32)
+def heat_devices(effects, key, row, col, n, node, share, g):
+    """Take a block of devices to the temperature of the read."""
+    size = g.shape[0]
+    z, spare = np.zeros(size, f32), np.empty(size, f32)
     if effects.log_sigma != 0:
-        fill_normals(key[0], key[1], u32(row), u32(col), z, spare)
+        fill_columns(key, row, col, n, z, spare)
     sigma = f32(effects.log_sigma)
-    for j in range(n):
+    for j in range(size):
         g[j] *= np.exp(_look_up(effects.log_factor, node[j], share[j]) + sigma * z[j])
 
 
 @njit
-def switch_traps(effects, keys, row, col, node, share, g, variance):
-    """Add the telegraph noise of a chunk of devices to their conductance and per-read variance."""
-    delta = np.empty(g.shape[0], g.dtype)
+def switch_traps(effects, keys, row, col, n, node, share, g, variance):
+    """Add the telegraph noise of a block of devices to their conductance and per-read variance."""
+    delta = np.empty_like(g)
     for j in range(g.shape[0]):
         delta[j] = _look_up(effects.trap_delta_uS, node[j], share[j])
     words, traps = effects.trap_words, effects.traps
     table = TelegraphTable(traps[0], words[0], words[1], words[2], traps[1], traps[2], traps[3])
-    add_telegraph(keys, row, col, table, delta, g, variance)
+    add_telegraph(keys, row, col, n, table, delta, g, variance)
 
 
 @njit
-def break_devices(effects, key, d, row, col, g, variance):
-    """Overwrite the devices of a chunk that are stuck or on a broken line."""
-    n = g.shape[0]
-    held, unusable = np.empty(n, g.dtype), np.empty(n, np.bool_)
-    unusable_devices(effects, key, d, row, col, held, unusable)
-    for j in range(n):
+def break_devices(effects, key, d, row, col, n, g, variance):
+    """Overwrite the devices of a block that are stuck or on a broken line."""
+    held, unusable = np.empty_like(g), np.empty(g.shape[0], np.bool_)
+    unusable_devices(effects, key, d, row, col, n, held, unusable)
+    for j in range(g.shape[0]):
         g[j] = held[j] if unusable[j] else g[j]
         variance[j] = g.dtype.type(0) if unusable[j] else variance[j]
 
 
-@njit(parallel=True, cache=True)
-def unusable_matrix(effects, keys, held, unusable):
-    """`unusable_devices` of all devices (devices, n_out, n_in) of a plane."""
-    for o in prange(held.shape[1]):
+@njit(nogil=True, cache=True)
+def unusable_matrix(thread, first, last, effects, keys, held, unusable):
+    """`unusable_devices` of outputs first to last - 1 of all devices (devices, n_out, n_in) of a plane; returns 0."""
+    n = held.shape[2]
+    for o in range(first, last):
         for d in range(held.shape[0]):
-            unusable_devices(effects, keys[d], d, 0, o, held[d, o], unusable[d, o])
+            unusable_devices(effects, keys[d], d, 0, o, n, held[d, o], unusable[d, o])
+    return 0
 
 
-@njit(parallel=True, cache=True)
-def retarget_matrix(effects, keys, asked, target):
-    """`retarget_devices` of all devices of a plane: from the targets asked for, `target` (devices, n_out, n_in) out."""
-    for o in prange(asked.shape[1]):
+@njit(nogil=True, cache=True)
+def retarget_matrix(thread, first, last, effects, keys, asked, target):
+    """`retarget_devices` of outputs first to last - 1 of all devices of a plane; returns 0.
+
+    Arguments  asked: the targets asked for; target (devices, n_out, n_in) out
+    """
+    n = asked.shape[2]
+    for o in range(first, last):
         for d in range(asked.shape[0]):
             partner = partner_of(d)
             target[d, o] = asked[d, o]
-            retarget_devices(effects, keys, d, 0, o, asked[partner, o], target[d, o])
+            retarget_devices(effects, keys, d, 0, o, n, asked[partner, o], target[d, o])
+    return 0

@@ -2,8 +2,8 @@
 
 It gives the weights that the devices of `conductance.age_conductances` make, in a third of the time. One device of such
 a pair always has the lowest target, so only those of the other are looked up, and of these only the curves that are not
-constant. Everything happens in one function for several columns, because each call that takes tables and buffers costs
-as much as a few hundred devices.
+constant. Everything happens in one function, because each call that takes tables and buffers costs as much as a few
+hundred devices.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
 from crossbar_sim.kernels.bits import to_stored
 from crossbar_sim.kernels.conductance import (
-    CHUNK,
     DeviceKeys,
     DeviceTable,
     PlaneTable,
@@ -27,8 +26,8 @@ from crossbar_sim.kernels.conductance import (
 from crossbar_sim.kernels.effects import Effects
 from crossbar_sim.kernels.random import f32, fill_normals, i32, u32
 
-_COLUMNS = 16
-"""Columns that share buffers."""
+CHUNK = 512
+"""Inputs that share buffers, which stay in the first-level cache."""
 
 _BIAS, _SIGMA, _NU, _NU_SIGMA, _FROZEN, _FROZEN_REL, _READ, _READ_REL = range(8)
 
@@ -77,7 +76,7 @@ def pair_table(table: DeviceTable, plane: PlaneTable, keys: DeviceKeys) -> PairT
     return PairTable(
         table.writing,
         table.noise,
-        np.repeat(has, 2) & table.varies,
+        table.varies,
         has,
         np.array([table.nodes_per_uS, table.log2_time, table.g_min_uS, table.span_uS, lowest]),
         np.stack([plane.slope, plane.offset, plane.weight], axis=1)[::2].copy(),
@@ -85,9 +84,12 @@ def pair_table(table: DeviceTable, plane: PlaneTable, keys: DeviceKeys) -> PairT
     )
 
 
-@njit(parallel=True, cache=True)
-def age_pairs(weights, w_max, writing, noise, varies, has, scales, ramps, keys, row, first_col, effective, variance):
-    """Relative effective weights of one plane of some columns of a row of tiles, or the devices behind them.
+@njit(nogil=True, cache=True)
+def age_pairs(
+    thread, first, last, weights, w_max, writing, noise, varies, has, scales, ramps, keys, row, first_col, effective,
+    variance,
+):  # fmt: skip
+    """Relative effective weights of outputs first to last - 1 on a row of tiles, or the devices behind them.
 
     Equation   effective = sum weight_d g_d / span, variance = sum weight_d^2 var_d / span^2, span = g_max - g_min;
                of a pair, the device in use has the target of |u|, the one at rest the lowest; the sign of u tells
@@ -96,20 +98,8 @@ def age_pairs(weights, w_max, writing, noise, varies, has, scales, ramps, keys, 
                first_col: the first output; effective (1, n_out, n) out, or (devices, n_out, n) for conductances [uS];
                variance of the same shape out: per-read variances, those of conductances in uS^2; ignored where
                devices have none; uint16 holds bfloat16, in both
+    Returns    0
     """
-    n_out = weights.shape[0]
-    for block in prange((n_out + _COLUMNS - 1) // _COLUMNS):
-        columns = block * _COLUMNS, min((block + 1) * _COLUMNS, n_out)
-        _age_columns(
-            weights, w_max, writing, noise, varies, has, scales, ramps, keys, row, first_col, columns, effective,
-            variance,
-        )  # fmt: skip
-
-
-@njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[call-overload]
-def _age_columns(
-    weights, w_max, writing, noise, varies, has, scales, ramps, keys, row, first_col, columns, effective, variance
-):  # fmt: skip
     dtype = weights.dtype.type
     zero = dtype(0)
     has_program, has_drift, has_frozen, has_read = has[0], has[1], has[2], has[3]
@@ -130,9 +120,9 @@ def _age_columns(
     for start in range(0, width, chunk):
         n = min(chunk, width - start)
         stop = start + n
-        first = u32(row + start)
+        counter = u32(row + start)
         u_part, in_use, node_part, share_part = u[:n], target[0, :n], node[:n], share[:n]
-        for col in range(columns[0], columns[1]):
+        for col in range(first, last):
             relative_weights(weights[col, row + start : row + stop], w_max[col], u_part)
             total[:n] = zero
             power[:n] = zero
@@ -142,7 +132,7 @@ def _age_columns(
                     in_use[j] = g_min + span * min(max(slope * abs(u[j]) + offset, zero), dtype(1))
                 for k in range(0 if has_program or has_drift else 2, 3 if has_frozen else 2):
                     key0, key1 = keys[pair, k, 0], keys[pair, k, 1]
-                    fill_normals(key0, key1, first, u32(first_col + col), z[2 * k, :n], z[2 * k + 1, :n])
+                    fill_normals(key0, key1, counter, u32(first_col + col), z[2 * k, :n], z[2 * k + 1, :n])
                 for k in range(3):
                     if has[k]:  # of negative weights, the second device is in use
                         a, b = (k, k + 2) if k < 2 else (4, 5)
@@ -206,3 +196,4 @@ def _age_columns(
                     stored = variance[0, col, start:stop]
                     for j in range(n):
                         stored[j] = to_stored(variance, power[j] / (span * span))
+    return 0

@@ -10,14 +10,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
-from crossbar_sim.kernels.random import f32, fill_normals, random_key, threefry, u32
+from crossbar_sim.kernels.random import f32, fill_columns, random_key, threefry, u32
 from crossbar_sim.spec.programming import ProgramVerify
 from device_models.errors import UsageError
 
-CHUNK = 512
 ANALOG_YIELD_LIMIT = 0.2
 """A weight counts for the analog yield if its error is within this share of the largest weight (Ambrogio 2023)."""
 
@@ -55,82 +54,74 @@ def write_keys(seed: int, layer: str, devices: Iterable[int] = range(2)) -> NDAr
 
 
 @njit
-def single_shot(target, key, row, col, sigma_write, z, spare, g):
-    """g = max(0, target (1 + sigma_write z)) [uS] of a chunk of devices.
+def single_shot(target, key, row, col, n, sigma_write, z, spare, g):
+    """g = max(0, target (1 + sigma_write z)) [uS] of a block of devices.
 
-    Arguments  target, g (n,) [uS]; key (2,) uint32, one row of `write_keys`; row: input of the first device;
-               col: output; z, spare (n,) float32 scratch
+    Arguments  target, g [uS], n devices of each output; key (2,) uint32, one row of `write_keys`; row: input of the
+               first device; col: its output; z, spare: float32 scratch
     """
     dtype = g.dtype.type
     sigma = dtype(sigma_write)
-    fill_normals(key[0], key[1], u32(row), u32(col), z, spare)
+    fill_columns(key, row, col, n, z, spare)
     for j in range(target.shape[0]):
         g[j] = max(target[j] * (dtype(1) + sigma * dtype(z[j])), dtype(0))
 
 
 @njit
-def program_verify(target, key, row, col, table, z_read, z_write, g, pulses, converged):
-    """Program a chunk of devices with verification (equation: ProgramVerify).
+def program_verify(target, key, row, col, n, table, z_read, z_write, g, pulses, converged):
+    """Program a block of devices with verification (equation: ProgramVerify).
 
     Iteration k takes its normals from the key threefry(key, k). A device has converged only if a read after its last
     pulse found it within the tolerance.
 
-    Arguments  target (n,) [uS]; key (2,) uint32, one row of `write_keys`; row: input of the first device; col: output;
-               table: VerifyTable; z_read, z_write (n,) float32 scratch; g (n,) out [uS]; pulses (n,) integers out;
-               converged (n,) bool out
+    Arguments  target [uS], n devices of each output; key (2,) uint32, one row of `write_keys`; row: input of the first
+               device; col: its output; table: VerifyTable; z_read, z_write: float32 scratch; g out [uS]; pulses
+               integers out; converged bool out
     """
-    n = target.shape[0]
+    size = target.shape[0]
     dtype = g.dtype.type
+    zero = dtype(0)
     alpha, tolerance = dtype(table.alpha), dtype(table.tolerance_uS)
     read, fixed, relative = dtype(table.sigma_read_uS), dtype(table.sigma_write_uS), dtype(table.sigma_write_relative)
-    for j in range(n):
+    for j in range(size):
         g[j] = table.start_uS
         pulses[j] = 0
         converged[j] = False
     for k in range(table.max_pulses + 1):
-        key0, key1 = threefry(key[0], key[1], u32(k), u32(0))
-        fill_normals(key0, key1, u32(row), u32(col), z_read, z_write)
+        fill_columns(threefry(key[0], key[1], u32(k), u32(0)), row, col, n, z_read, z_write)
         waiting = 0
-        for j in range(n):
-            if not converged[j]:
-                error = g[j] + read * dtype(z_read[j]) - target[j]
-                if abs(error) <= tolerance:
-                    converged[j] = True
-                elif k < table.max_pulses:
-                    step = alpha * error
-                    noise = (fixed + relative * abs(step)) * dtype(z_write[j])
-                    g[j] = max(g[j] - step + noise, dtype(0))
-                    pulses[j] += 1
-                    waiting += 1
+        for j in range(size):
+            error = g[j] + read * dtype(z_read[j]) - target[j]
+            done = converged[j] or abs(error) <= tolerance
+            step = alpha * error
+            noise = (fixed + relative * abs(step)) * dtype(z_write[j])
+            converged[j] = done
+            if k < table.max_pulses:
+                g[j] = g[j] if done else max(g[j] - step + noise, zero)
+                pulses[j] += not done
+                waiting += not done
         if waiting == 0:
             break
 
 
-@njit(parallel=True, cache=True)
-def single_shot_matrix(target, key, row, first_col, sigma_write, g):
-    """`single_shot` of devices (n_out, n): `row` and `first_col` are the first input and output."""
-    for o in prange(target.shape[0]):
-        z, spare = np.empty(CHUNK, f32), np.empty(CHUNK, f32)
-        for start in range(0, target.shape[1], CHUNK):
-            stop = min(start + CHUNK, target.shape[1])
-            n = stop - start
-            single_shot(
-                target[o, start:stop], key, row + start, first_col + o, sigma_write, z[:n], spare[:n], g[o, start:stop]
-            )
+@njit(nogil=True, cache=True)
+def single_shot_matrix(thread, first, last, target, key, row, first_col, sigma_write, g):
+    """`single_shot` of outputs first to last - 1 of devices (n_out, n) from input `row`, output `first_col` on."""
+    n = target.shape[1]
+    z, spare = np.empty(n, f32), np.empty(n, f32)
+    for o in range(first, last):
+        single_shot(target[o], key, row, first_col + o, n, sigma_write, z, spare, g[o])
+    return 0
 
 
-@njit(parallel=True, cache=True)
-def program_verify_matrix(target, key, row, first_col, table, g, pulses, converged):
-    """`program_verify` of devices (n_out, n): `row` and `first_col` are the first input and output."""
-    for o in prange(target.shape[0]):
-        z_read, z_write = np.empty(CHUNK, f32), np.empty(CHUNK, f32)
-        for start in range(0, target.shape[1], CHUNK):
-            stop = min(start + CHUNK, target.shape[1])
-            n = stop - start
-            program_verify(
-                target[o, start:stop], key, row + start, first_col + o, table, z_read[:n], z_write[:n],
-                g[o, start:stop], pulses[o, start:stop], converged[o, start:stop],
-            )  # fmt: skip
+@njit(nogil=True, cache=True)
+def program_verify_matrix(thread, first, last, target, key, row, first_col, table, g, pulses, converged):
+    """`program_verify` of outputs first to last - 1 of devices (n_out, n) from input `row`, output `first_col` on."""
+    n = target.shape[1]
+    z_read, z_write = np.empty(n, f32), np.empty(n, f32)
+    for o in range(first, last):
+        program_verify(target[o], key, row, first_col + o, n, table, z_read, z_write, g[o], pulses[o], converged[o])
+    return 0
 
 
 class ProgrammingReport(NamedTuple):

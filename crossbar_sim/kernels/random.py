@@ -135,6 +135,14 @@ def fill_normals(key0, key1, first0, counter1, z0, z1):
         z0[lane], z1[lane] = normal_pair(bits0[lane], bits1[lane])
 
 
+@njit
+def fill_columns(key, row, col, n, z0, z1):
+    """The normal pairs of weights from input `row` and output `col` on, n inputs of each output."""
+    for start in range(0, z0.shape[0], n):
+        own = slice(start, start + n)
+        fill_normals(key[0], key[1], u32(row), u32(col + start // n), z0[own], z1[own])
+
+
 @njit(cache=True)
 def fill_signs(key, signs):
     """signs[p, i] = +-1 with equal chances, a function of the key and of (i, p)."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from numba import njit, prange
+from numba import njit
 
 from crossbar_sim.kernels.bits import to_stored
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, cache=True)
 def sum_devices(devices, weights, unit, total):
     """total = sum_d weights_d devices_d / unit, in the order of operations of `kernels.pairs`, whose bits it gives.
 
     Arguments  devices (D, n_out, n); weights (D,) and unit of the same type; total (n_out, n) out, of any stored type
     """
-    for o in prange(total.shape[0]):
+    for o in range(total.shape[0]):
         sum_row(devices[:, o], weights, unit, total[o])
 
 

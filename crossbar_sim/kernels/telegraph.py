@@ -72,60 +72,104 @@ def telegraph_keys(
 
 
 @njit
-def _words(key0, key1, counter0, counter1):
-    return threefry(key0, key1, counter0, counter1)  # inlined here once, because each place costs seconds to compile
+def _draw(key0, key1, counter0, counter1, first, second):
+    """Words of many keys and counters; no array twice, because loops on arrays that overlap are not vectorised."""
+    for i in range(first.shape[0]):
+        first[i], second[i] = threefry(key0[i], key1[i], counter0[i], counter1[i])
 
 
 @njit
-def _last_state(key0, key1, cell, reach, up_below):
-    """State (1 or 0) drawn at the last event of a cell before `reach` (2^32 is the whole cell), or -1 without one."""
-    low, high = u32(cell & 0xFFFFFFFF), u32((cell >> 32) << 8)
-    count, _ = _words(key0, key1, low, high)
-    n_events = 0
-    while count >= EVENTS_BELOW[n_events]:
-        n_events += 1
-    last, state = np.int64(-1), -1
-    for event in range(n_events):
-        place, choice = _words(key0, key1, low, u32(high + u32(event + 1)))
-        if last < np.int64(place) < reach:
-            last = np.int64(place)
-            state = 1 if choice < up_below else 0
-    return state
+def trap_states(key0, key1, cells, up_below, state):
+    """State (1 or 0) of traps `cells` correlation times after programming ended.
+
+    All traps take turns: in each round those whose state is not known yet look at one cell, the last one first, and of
+    these cells those that have a first event look at it, then those that have a second one, and so on.
+
+    Arguments  key0, key1 (n,) of the traps, overwritten; cells (n,); state (n,) uint8 out
+    """
+    n = cells.shape[0]
+    longs, words = np.empty((3, n), np.int64), np.empty((11, n), u32)
+    cell, reach, found = longs[0], longs[1], longs[2]
+    counter0, counter1, number, choice, place = words[0], words[1], words[2], words[3], words[4]
+    trap, turn, own0, own1, own2, own3 = words[5], words[6], words[7], words[8], words[9], words[10]
+    for i in range(n):
+        cell[i] = np.int64(cells[i])
+        reach[i] = np.int64((cells[i] - cell[i]) * 2.0**32)
+        trap[i] = u32(i)
+    searching = n
+    while searching > 0:
+        for i in range(searching):  # before the first cell is the draw at the beginning
+            counter0[i] = u32(cell[i] & 0xFFFFFFFF) if cell[i] >= 0 else u32(0)
+            counter1[i] = u32((cell[i] >> 32) << 8) if cell[i] >= 0 else _OF_TRAP
+        _draw(key0, key1, counter0, counter1, number[:searching], choice)
+        for i in range(searching):
+            found[i] = np.int64(-1) if cell[i] >= 0 else np.int64(choice[i] < up_below)
+            number[i] = number[i] if cell[i] >= 0 else u32(0)
+            turn[i] = u32(i)
+        taking = searching
+        for event in range(EVENTS_BELOW.shape[0]):
+            limit, more = EVENTS_BELOW[event], u32(0)
+            for k in range(taking):
+                i = turn[k]
+                turn[more] = i
+                more = u32(more + u32(number[i] >= limit))
+            taking = np.int64(more)
+            if taking == 0:
+                break
+            for k in range(taking):
+                i = turn[k]
+                own0[k], own1[k], own2[k] = key0[i], key1[i], counter0[i]
+                own3[k] = u32(counter1[i] + u32(event + 1))
+            _draw(own0, own1, own2, own3, place[:taking], choice)
+            for k in range(taking):  # the last one counts; of those at one place the first
+                i, at = turn[k], np.int64(place[k])
+                order = (at << 5) | ((15 - event) << 1) | np.int64(choice[k] < up_below)
+                found[i] = max(found[i], order if at < reach[i] else np.int64(-1))
+        kept = u32(0)
+        for i in range(searching):  # those without an event go on with the cell before
+            state[trap[i]] = found[i] & 1
+            key0[kept], key1[kept], cell[kept], trap[kept] = key0[i], key1[i], cell[i] - 1, trap[i]
+            reach[kept] = _WHOLE_CELL
+            kept = u32(kept + u32(found[i] < 0))
+        searching = np.int64(kept)
 
 
 @njit
-def trap_state(key0, key1, cells, up_below):
-    """State (1 or 0) of a trap `cells` correlation times after programming ended; key0, key1 are the trap's own."""
-    cell = np.int64(cells)
-    reach = np.int64((cells - cell) * 2.0**32)
-    while cell >= 0:
-        state = _last_state(key0, key1, cell, reach, up_below)
-        if state >= 0:
-            return state
-        cell -= 1
-        reach = _WHOLE_CELL
-    _, choice = _words(key0, key1, u32(0), _OF_TRAP)
-    return 1 if choice < up_below else 0
-
-
-@njit
-def add_telegraph(keys, row, col, table, delta, g, variance):
-    """Add the traps of a chunk of devices: slow ones to the conductance [uS], fast ones to its variance [uS^2].
+def add_telegraph(keys, row, col, n, table, delta, g, variance):
+    """Add the traps of a block of devices: slow ones to the conductance [uS], fast ones to its variance [uS^2].
 
     Equation   g += delta (s(t) - p) for each slow trap, variance += delta^2 p (1 - p) for each fast one
     Arguments  keys (traps_per_device, 2) uint32, one row of `telegraph_keys`; row: input of the first device;
-               col: output; table: TelegraphTable; delta (n,) amplitude of the traps of each device [uS];
-               g, variance (n,) changed in place
+               col: its output; n: devices of each output; table: TelegraphTable; delta amplitude of the traps of each
+               device [uS]; g, variance changed in place
     """
+    size = g.shape[0]
     dtype = g.dtype.type
     p = dtype(table.occupation)
-    for j in range(g.shape[0]):
-        for trap in range(keys.shape[0]):
-            key0, key1 = _words(keys[trap, 0], keys[trap, 1], u32(u32(row) + u32(j)), u32(col))
-            presence, speed = _words(key0, key1, u32(1), _OF_TRAP)
-            if presence < table.trap_below:
-                if speed < table.fast_below:
-                    variance[j] += delta[j] * delta[j] * p * (dtype(1) - p)
-                else:
-                    tau_s = table.tau_min_s * math.exp(table.log_tau_ratio * (speed * 2.0**-32))
-                    g[j] += delta[j] * (dtype(trap_state(key0, key1, table.t_s / tau_s, table.up_below)) - p)
+    words, cells, state = np.empty((7, size), u32), np.empty(size), np.empty(size, np.uint8)
+    key0, key1, presence, speed, counter0, counter1, slow = (
+        words[0], words[1], words[2], words[3], words[4], words[5], words[6],
+    )  # fmt: skip
+    for trap in range(keys.shape[0]):
+        presence[:], speed[:] = keys[trap, 0], keys[trap, 1]
+        for start in range(0, size, n):
+            for j in range(n):
+                counter0[start + j], counter1[start + j] = u32(row + j), u32(col + start // n)
+        _draw(presence, speed, counter0, counter1, key0, key1)
+        counter0[:], counter1[:] = u32(1), _OF_TRAP
+        _draw(key0, key1, counter0, counter1, presence, speed)
+        for j in range(size):
+            is_fast = (presence[j] < table.trap_below) & (speed[j] < table.fast_below)
+            variance[j] += delta[j] * delta[j] * p * (dtype(1) - p) if is_fast else dtype(0)
+        many = u32(0)
+        for j in range(size):
+            slow[many] = u32(j)
+            many = u32(many + u32((presence[j] < table.trap_below) & (speed[j] >= table.fast_below)))
+        for k in range(many):
+            j = slow[k]
+            tau_s = table.tau_min_s * math.exp(table.log_tau_ratio * (speed[j] * 2.0**-32))
+            cells[k] = table.t_s / tau_s
+            key0[k], key1[k] = key0[j], key1[j]
+        trap_states(key0, key1, cells[:many], table.up_below, state)
+        for k in range(many):
+            g[slow[k]] += delta[slow[k]] * (dtype(state[k]) - p)

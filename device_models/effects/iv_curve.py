@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -66,6 +66,9 @@ class AbstractIVCurve(StrictModel, ABC):
 class AbstractPolynomialIV(AbstractIVCurve):
     """Currents that are polynomials in the voltage; a subclass gives the coefficients."""
 
+    powers: ClassVar[tuple[int, ...]] = (2, 3)
+    """Powers of the voltage, beside the first, that the current may have."""
+
     @abstractmethod
     def polynomial(self, g_uS: ArrayLike) -> PolynomialCurrent: ...
 
@@ -105,6 +108,7 @@ class CubicIV(AbstractPolynomialIV):
     """
 
     kind: Literal["cubic"] = "cubic"
+    powers: ClassVar[tuple[int, ...]] = (3,)
     k3_per_V2: Positive = Field(description="Cubic coefficient relative to the conductance")
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +38,9 @@ class AbstractPolarityAsymmetry(StrictModel, ABC):
         """Factor on a negative column sum [1]."""
         return 1.0
 
+    is_per_device: ClassVar[bool] = False
+    """Whether devices of the same conductance differ: where not, their normals are of no meaning."""
+
     @abstractmethod
     def negative_factor(self, g_uS: ArrayLike, z: ArrayLike) -> Floats:
         """Factor |I(-V)| / I(V) of devices with conductance g [uS] and standard normals z, broadcast together [1]."""
@@ -51,6 +54,7 @@ class DeviceAsymmetry(AbstractPolarityAsymmetry):
     """A ratio that differs from device to device: factor = 1 - sigma z, fixed for each device."""
 
     kind: Literal["device"] = "device"
+    is_per_device: ClassVar[bool] = True
     sigma: Positive = Field(description="Standard deviation of the asymmetry, per device")
 
     @property
@@ -93,8 +97,7 @@ class StateAsymmetry(AbstractPolarityAsymmetry):
 
     def negative_factor(self, g_uS: ArrayLike, z: ArrayLike) -> Floats:
         g, _ = np.broadcast_arrays(checked("g_uS", g_uS, 0.0), checked("z", z))
-        polyval = np.polynomial.polynomial.polyval
-        return np.where(g <= self.split_uS, polyval(g, self.below_uS), polyval(g, self.above_uS))
+        return np.where(g <= self.split_uS, _polynomial(g, self.below_uS), _polynomial(g, self.above_uS))
 
     def check_window(self, g_max_uS: float) -> None:
         if checked("g_max_uS", g_max_uS, 0.0, above_low=True) > self.valid_to_uS:
@@ -129,6 +132,15 @@ class GlobalAsymmetry(AbstractPolarityAsymmetry):
     def negative_factor(self, g_uS: ArrayLike, z: ArrayLike) -> Floats:
         g, _ = np.broadcast_arrays(checked("g_uS", g_uS, 0.0), checked("z", z))
         return np.full(g.shape, 1 - self.a_in)
+
+
+def _polynomial(x: Floats, coefficients: tuple[float, ...]) -> Floats:
+    """The polynomial with coefficients from the constant on, in place: new arrays cost more than their arithmetic."""
+    value = np.full_like(x, coefficients[-1])
+    for each in reversed(coefficients[:-1]):
+        value *= x
+        value += each
+    return value
 
 
 def _kinds() -> Mapping[str, type[StrictModel]]:

@@ -38,7 +38,8 @@ def program_verify(figure: Figure) -> None:
     for alpha in (1.0, 0.5, 0.25):
         spec = ProgramVerify(alpha=alpha, tolerance_uS=0.3, max_pulses=20, sigma_write_uS=0.2, sigma_read_uS=0.3)
         g, pulses, converged = np.empty(DEVICES), np.empty(DEVICES, np.int32), np.empty(DEVICES, bool)
-        program_verify_matrix(target, write_keys(0, "picture")[0], 0, 0, verify_table(spec, 0.0), g, pulses, converged)
+        table, key = verify_table(spec, 0.0), write_keys(0, "picture")[0]
+        program_verify_matrix(0, 0, len(target), target, key, 0, 0, table, g, pulses, converged)
         edges = np.linspace(-1.5, 1.5, 61)
         residuals.hist((g - TARGET_uS).ravel(), bins=edges, histtype="step", label=f"alpha = {alpha:g}")
         after = np.arange(21)

@@ -12,10 +12,12 @@ import statistics
 
 import badcrossbar
 import numpy as np
+import torch
 from paired import seconds
 
-from crossbar_sim.circuit.effective import effective_conductance, fold_tiles
+from crossbar_sim.circuit.effective import effective_conductance, fold_wires
 from crossbar_sim.circuit.nodal import solve_array
+from crossbar_sim.kernels.workers import share
 from crossbar_sim.spec.wires import WiresSpec
 
 R_OHM = 0.35
@@ -51,8 +53,13 @@ def closed_form(n: int, tiles: int, dtype: type, with_variance: bool) -> None:
     variance = g.copy()
     wires = WiresSpec(r_wl_ohm=0.15, r_bl_ohm=0.15)
 
+    def fold(thread: int, first: int, last: int) -> int:
+        for k in range(first, last):
+            fold_wires(g[k], variance[k] if with_variance else None, wires)
+        return 0
+
     def work() -> None:
-        fold_tiles([(g[k], variance[k] if with_variance else None) for k in range(tiles)], wires)
+        share(fold, (), tiles, torch.get_num_threads())
 
     work()
     took = statistics.median(seconds(work) for _ in range(5))

@@ -17,7 +17,7 @@ def _errors(alpha, max_pulses, start_uS=40.0, sigma_write_uS=0.2, sigma_read_uS=
     g, pulses = np.empty_like(target), np.empty(target.shape, np.uint16)
     converged = np.empty(target.shape, np.bool_)
     table = VerifyTable(start_uS, alpha, -1.0, max_pulses, sigma_write_uS, 0.0, sigma_read_uS)
-    program_verify_matrix(target, write_keys(0, "layer")[0], 0, 0, table, g, pulses, converged)
+    program_verify_matrix(0, 0, N, target, write_keys(0, "layer")[0], 0, 0, table, g, pulses, converged)
     assert (pulses == max_pulses).all()
     assert not converged.any()
     return g - target

@@ -11,7 +11,7 @@ from crossbar_sim.kernels import reference
 from crossbar_sim.kernels.chance import below
 from crossbar_sim.kernels.conductance import device_keys
 from crossbar_sim.kernels.programming import program_verify_matrix, verify_table, write_keys
-from crossbar_sim.kernels.telegraph import trap_state
+from crossbar_sim.kernels.telegraph import trap_states
 from crossbar_sim.mapping import layout_of
 from crossbar_sim.spec import ChipSpec, LawProgramming, ProgramVerify, TileSpec
 from device_models.effects import TelegraphNoise, Temperature
@@ -120,9 +120,10 @@ def _telegraph(matrix, t_s, t_obs_s):
             tau_s = noise.tau_min_s * (noise.tau_max_s / noise.tau_min_s) ** (speed / 2.0**32)
             there, is_fast = presence < below(noise.p_trap), tau_s < t_obs_s
             fast[d] += there & is_fast
-            for at in np.argwhere(there & ~is_fast):
-                key0, key1, tau = (values[*at] for values in (*own, tau_s))
-                slow[d, *at] += trap_state(key0, key1, t_s / tau, below(noise.occupation)) - noise.occupation
+            is_slow = there & ~is_fast
+            state = np.empty(is_slow.sum(), np.uint8)
+            trap_states(*(word[is_slow] for word in own), t_s / tau_s[is_slow], below(noise.occupation), state)
+            slow[d][is_slow] += state - noise.occupation
     return slow, fast
 
 
@@ -234,7 +235,7 @@ def _verified(matrix, programming):
     g, pulses, converged = np.empty_like(targets), np.empty(targets.shape, np.int32), np.empty(targets.shape, bool)
     table = verify_table(programming, matrix.spec.device.g_min_uS)
     for d, key in enumerate(write_keys(3, "m", range(len(targets)))):
-        program_verify_matrix(targets[d], key, 0, 0, table, g[d], pulses[d], converged[d])
+        program_verify_matrix(0, 0, len(g[d]), targets[d], key, 0, 0, table, g[d], pulses[d], converged[d])
     return g, converged
 
 

@@ -124,7 +124,8 @@ def _conductance_and_noise(device, curves, g_uS):
     weights, w_max, layout = (g_uS[None] - device.g_min_uS) / span, np.ones(1), layout_of(PairEncoding())
     g, variance = np.empty((2, 1, g_uS.size)), np.empty((2, 1, g_uS.size))
     (plane,), (keys,) = plane_tables(layout), device_keys(0, "m", layout)
-    age_conductances(weights, w_max, table, NO_EFFECTS, plane, keys, 0, 0, g, variance)
+    none = np.empty((0, 0))
+    age_conductances(0, 0, 1, weights, w_max, table, NO_EFFECTS, plane, keys, 0, 0, g, variance, none, none)
     return g[0, 0], np.sqrt(variance.sum(axis=0)[0])
 
 

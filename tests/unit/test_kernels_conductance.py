@@ -10,14 +10,14 @@ from crossbar_sim.array.devices import PlaneDevices, age_by_device
 from crossbar_sim.array.matrix import stored
 from crossbar_sim.kernels import reference
 from crossbar_sim.kernels.conductance import (
-    CHUNK,
+    BLOCK,
     age_conductances,
     device_keys,
     device_table,
     plane_tables,
 )
 from crossbar_sim.kernels.effects import effect_tables
-from crossbar_sim.kernels.pairs import age_pairs, is_plain_pair, pair_table
+from crossbar_sim.kernels.pairs import CHUNK, age_pairs, is_plain_pair, pair_table
 from crossbar_sim.kernels.shift import SHIFT_KEYS
 from crossbar_sim.mapping import layout_of
 from crossbar_sim.spec import BitSliceEncoding, LawProgramming, OffsetEncoding, PairEncoding, SingleShot
@@ -165,21 +165,39 @@ def test_plain_pairs_age_as_any_devices(device, layout, dtype):
         assert is_plain_pair(table, plane, NO_EFFECTS)
         source, pairs, first_col = _beside(weights), pair_table(table, plane, keys), 7
         parts = [np.zeros((len(plane.slope), *weights.shape), dtype) for _ in range(4)]
-        age_conductances(source, w_max, table, NO_EFFECTS, plane, keys, FIRST_ROW, first_col, *parts[:2])
-        age_pairs(source, w_max, *pairs, FIRST_ROW, first_col, *parts[2:])
+        outputs, none = (0, 0, len(weights)), np.empty((0, 0), dtype)
+        tables = table, NO_EFFECTS, plane, keys
+        age_conductances(*outputs, source, w_max, *tables, FIRST_ROW, first_col, *parts[:2], none, none)
+        age_pairs(*outputs, source, w_max, *pairs, FIRST_ROW, first_col, *parts[2:])
         np.testing.assert_array_equal(parts[2], parts[0])
         np.testing.assert_array_equal(parts[3], parts[1])
         factor, span = plane.weight.astype(dtype), dtype(table.span_uS)
         expected = np.tensordot(factor, parts[0], axes=1) / span
         spread = np.tensordot(factor**2, parts[1], axes=1) / span**2
         found, variance = np.empty_like(weights), np.zeros_like(weights)
-        age_pairs(source, w_max, *pairs, FIRST_ROW, first_col, found[None], variance[None])
+        age_pairs(*outputs, source, w_max, *pairs, FIRST_ROW, first_col, found[None], variance[None])
         if len(plane.slope) == 2:
             np.testing.assert_array_equal(found, expected)
             np.testing.assert_array_equal(variance, spread)
         else:  # the sum over more than two devices is taken in another order
             np.testing.assert_allclose(found, expected, rtol=0, atol=10 * np.finfo(dtype).eps)
             np.testing.assert_allclose(variance, spread, rtol=10 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if name not in PAIRS])
+@pytest.mark.parametrize("width", [3, 700, BLOCK + 1])
+def test_weights_of_any_devices_are_sums_of_their_conductances(width, name, dtype):
+    weights = np.random.default_rng(1).uniform(-1, 1, (5, width)).astype(dtype)
+    w_max, layout = np.full(5, 0.9, dtype), LAYOUTS[name]
+    table = device_table(Pcm1M().curves(HOUR, 1.0), 0.0, 25.0)
+    for plane, keys in zip(plane_tables(layout), device_keys(3, "layer", layout), strict=True):
+        devices = PlaneDevices(_beside(weights), w_max, table, NO_EFFECTS, plane, keys, (FIRST_ROW, FIRST_ROW + width))
+        found, variance = np.empty_like(weights), np.empty_like(weights)
+        devices.age(found, variance)
+        expected, spread = _aged(weights, w_max, table, plane, keys)
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(variance, spread)
 
 
 def test_what_is_no_plain_pair_takes_the_general_way():
@@ -211,7 +229,8 @@ def _devices(weights, w_max, table, layout, row=0, first_col=0):
     for plane, key in zip(plane_tables(layout), device_keys(3, "layer", layout), strict=True):
         g, variance = (np.empty((len(plane.slope), *weights.shape), weights.dtype) for _ in range(2))
         beside = np.pad(weights, ((0, 0), (row, 0)))
-        age_conductances(beside, w_max, table, NO_EFFECTS, plane, key, row, first_col, g, variance)
+        tables, none = (table, NO_EFFECTS, plane, key), np.empty((0, 0), weights.dtype)
+        age_conductances(0, 0, len(g[0]), beside, w_max, *tables, row, first_col, g, variance, none, none)
         found.append((g, variance))
     return np.concatenate([g for g, _ in found]), np.concatenate([variance for _, variance in found])
 
@@ -275,7 +294,8 @@ def test_variance_is_stored_as_bfloat16_within_0_4_percent():
     _, variance = _aged(weights, w_max, table)
     half = torch.empty(weights.shape, dtype=torch.bfloat16)
     pairs = pair_table(table, PLANE, KEYS)
-    age_pairs(_beside(weights), w_max, *pairs, FIRST_ROW, 0, np.empty_like(weights)[None], stored(half)[None])
+    found = np.empty_like(weights)[None]
+    age_pairs(0, 0, len(weights), _beside(weights), w_max, *pairs, FIRST_ROW, 0, found, stored(half)[None])
     assert (variance > 0).any()
     np.testing.assert_allclose(half.float().numpy(), variance, rtol=0.004)
     assert torch.equal(half, torch.from_numpy(variance).to(torch.bfloat16))  # half to even, as torch does

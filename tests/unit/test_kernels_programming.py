@@ -1,6 +1,5 @@
 """Programming of devices: kernels against NumPy, identity over tiles, reports, and specifications."""
 
-import numba
 import numpy as np
 import pytest
 
@@ -12,6 +11,7 @@ from crossbar_sim.kernels.programming import (
     verify_table,
     write_keys,
 )
+from crossbar_sim.kernels.workers import share
 from crossbar_sim.spec.programming import (
     GradientDescentProgramming,
     LawProgramming,
@@ -34,10 +34,11 @@ def _targets(n_out=11, n=1100, dtype=np.float64):
     return np.random.default_rng(0).uniform(0, 25, (n_out, n)).astype(dtype)
 
 
-def _program(target, spec=VERIFY, row=0, first_col=0, key=KEY):
+def _program(target, spec=VERIFY, row=0, first_col=0, key=KEY, threads=2):
     g, pulses = np.empty_like(target), np.empty(target.shape, np.uint16)
     converged = np.empty(target.shape, np.bool_)
-    program_verify_matrix(target, key, row, first_col, verify_table(spec, START_UNDER), g, pulses, converged)
+    arguments = target, key, row, first_col, verify_table(spec, START_UNDER), g, pulses, converged
+    share(program_verify_matrix, arguments, len(target), threads)
     return g, pulses, converged
 
 
@@ -80,12 +81,12 @@ def test_programming_with_verification_equals_the_reference(changes):
 def test_single_shot_equals_the_reference():
     target = _targets()
     g = np.empty_like(target)
-    single_shot_matrix(target, KEY, 0, 0, 0.6, g)
+    single_shot_matrix(0, 0, len(target), target, KEY, 0, 0, 0.6, g)
     z, _ = _normals(tuple(int(word) for word in KEY), target.shape)
     np.testing.assert_allclose(g, np.maximum(target * (1 + 0.6 * z), 0), atol=1e-4)
     assert (g == 0).mean() == pytest.approx(0.0478, abs=4 * (0.0478 / target.size) ** 0.5)  # 1 + 0.6 z < 0
     quiet = np.empty_like(target)
-    single_shot_matrix(target, KEY, 0, 0, 0.0, quiet)
+    single_shot_matrix(0, 0, len(target), target, KEY, 0, 0, 0.0, quiet)
     np.testing.assert_array_equal(quiet, target)
 
 
@@ -93,12 +94,7 @@ def test_a_device_is_programmed_alike_in_any_tile_and_on_any_number_of_threads()
     target = _targets()
     whole = _program(target)
     part = _program(np.ascontiguousarray(target[3:7, 600:903]), row=600, first_col=3)
-    threads = numba.get_num_threads()
-    try:
-        numba.set_num_threads(1)
-        alone = _program(target)
-    finally:
-        numba.set_num_threads(threads)
+    alone = _program(target, threads=1)
     for w, p, a in zip(whole, part, alone, strict=True):
         np.testing.assert_array_equal(p, w[3:7, 600:903])
         np.testing.assert_array_equal(a, w)

@@ -13,7 +13,7 @@ from crossbar_sim.kernels.telegraph import (
     add_telegraph,
     telegraph_keys,
     telegraph_table,
-    trap_state,
+    trap_states,
 )
 from device_models.effects import TelegraphNoise
 from device_models.errors import UsageError
@@ -31,7 +31,12 @@ def _noise(tau_min_s=1.0, tau_max_s=1e4, **other):
 @numba.njit(parallel=True)
 def _add(keys, row, first_col, table, delta, g, variance):
     for o in numba.prange(g.shape[0]):
-        add_telegraph(keys, row, first_col + o, table, delta[o], g[o], variance[o])
+        add_telegraph(keys, row, first_col + o, g.shape[1], table, delta[o], g[o], variance[o])
+
+
+@numba.njit
+def _add_block(keys, row, col, n, table, delta, g, variance):
+    add_telegraph(keys, row, col, n, table, delta, g, variance)
 
 
 def _devices(noise, t_s, t_obs_s, n_out=N_OUT, n=N, row=0, first_col=0, dtype=np.float64):
@@ -40,6 +45,14 @@ def _devices(noise, t_s, t_obs_s, n_out=N_OUT, n=N, row=0, first_col=0, dtype=np
     keys = telegraph_keys(0, "layer", noise.traps_per_device)[0]
     _add(keys, row, first_col, telegraph_table(noise, t_s, t_obs_s), delta, g, variance)
     return g, variance
+
+
+@numba.njit
+def _states(key0, key1, cells, up_below):
+    """The states of one trap at many times."""
+    state = np.empty(cells.size, np.uint8)
+    trap_states(np.full(cells.size, key0, np.uint32), np.full(cells.size, key1, np.uint32), cells, up_below, state)
+    return state
 
 
 def _words(key, counter0, counter1):
@@ -109,12 +122,12 @@ def test_times_asked_in_any_order_see_one_path():
 
 
 def test_a_trap_switches_only_at_the_events_of_its_path():
-    key = (12, 34)
-    path = _path(key, 60)
-    ends = [time for time, _ in path[1:]] + [60.0]
-    for (start, up), end in zip(path, ends, strict=True):
-        for share in (0.001, 0.3, 0.999):
-            assert trap_state(np.uint32(12), np.uint32(34), start + share * (end - start), np.uint64(P * 2**32)) == up
+    path = _path((12, 34), 60)
+    start, up = np.array(path).T
+    end = np.append(start[1:], 60.0)
+    for share in (0.001, 0.3, 0.999):
+        state = _states(np.uint32(12), np.uint32(34), start + share * (end - start), np.uint64(P * 2**32))
+        np.testing.assert_array_equal(state, up)
 
 
 @pytest.mark.parametrize("t_obs_s", [0.0, 30.0, np.inf])
@@ -124,6 +137,16 @@ def test_a_device_has_its_traps_in_any_tile(t_obs_s):
     part = _devices(noise, 50.0, t_obs_s, n_out=2, n=9, row=21, first_col=3)
     for a, b in zip(part, whole, strict=True):
         np.testing.assert_array_equal(a, b[3:5, 21:30])
+
+
+def test_a_block_of_several_outputs_holds_the_devices_of_each():
+    noise = _noise(traps_per_device=2)
+    keys, table = telegraph_keys(0, "layer", 2)[0], telegraph_table(noise, 50.0, 20.0)
+    g, variance = np.full(N_OUT * N, 10.0), np.full(N_OUT * N, 0.25)
+    _add_block(keys, 0, 0, N, table, np.full(N_OUT * N, 0.5), g, variance)
+    expected = _devices(noise, 50.0, 20.0)
+    np.testing.assert_array_equal(g.reshape(N_OUT, N), expected[0])
+    np.testing.assert_array_equal(variance.reshape(N_OUT, N), expected[1])
 
 
 def test_a_longer_window_moves_traps_from_the_state_to_the_reads_and_no_others():
@@ -139,9 +162,10 @@ def test_a_longer_window_moves_traps_from_the_state_to_the_reads_and_no_others()
 
 def test_late_times_use_both_counters():
     up_below = np.uint64(2**31)
-    early = [trap_state(np.uint32(1), np.uint32(2), n + 0.5, up_below) for n in range(64)]
-    late = [trap_state(np.uint32(1), np.uint32(2), 2.0**32 + n + 0.5, up_below) for n in range(64)]
-    assert early != late
+    early, late = (
+        _states(np.uint32(1), np.uint32(2), first + np.arange(64) + 0.5, up_below) for first in (0.0, 2.0**32)
+    )
+    assert (early != late).any()
 
 
 @pytest.mark.parametrize("t_s", [-1.0, np.nan, np.inf, 1e16])
