@@ -10,7 +10,7 @@ import torch
 from numba import njit
 
 from crossbar_sim.array.stored import stored
-from crossbar_sim.kernels.gemm import HAS_PAIRS, HEIGHT, multiply, n_steps, pack, panel_width
+from crossbar_sim.kernels.gemm import HAS_PAIRS, HEIGHT, multiply, pack, panel_width
 
 SHAPES = [(1, 1, 1), (1, 7, 3), (33, 1, 40), (HEIGHT, 64, 32), (70, 130, 401), (9, 257, 1000)]
 KINDS = {
@@ -35,9 +35,8 @@ def product(codes, weights, out=None):
     real = np.float64 if codes.dtype == torch.float64 else np.float32
     width = panel_width(real)
     n_panels = -(-len(weights) // width)
-    packed = np.full(
-        (n_panels, n_steps(stored(codes), codes.shape[1]), width), 77, np.uint32 if codes.itemsize == 2 else real
-    )
+    n_steps = -(-codes.shape[1] // 2) if codes.itemsize == 2 else codes.shape[1]
+    packed = np.full((n_panels, n_steps, width), 77, np.uint32 if codes.itemsize == 2 else real)
     room = np.full((-(-len(codes) // HEIGHT) * HEIGHT, n_panels * width), np.nan, real)
     if out is not None:
         room[: len(codes), : len(weights)] = out
