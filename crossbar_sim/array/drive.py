@@ -75,9 +75,12 @@ def convert_inputs(
         x.numpy(), held.stops, held.ranges, held.levels, held.stochastic, rounding_key(matrix, held, read), tries,
         stored(codes), stored(squares), full_scale, clipped,
     )  # fmt: skip
-    threads = torch.get_num_threads() if x.numel() > _SERIAL_INPUTS else 1
-    share(quantise_inputs, arguments, len(x), threads, chunks=1)
+    share(quantise_inputs, arguments, len(x), _threads(x), chunks=1)
     return codes, squares
+
+
+def _threads(inputs: torch.Tensor) -> int:
+    return torch.get_num_threads() if inputs.numel() > _SERIAL_INPUTS else 1
 
 
 def rounding_key(matrix: AnalogMatrix, held: Held, read: int) -> NDArray[np.uint32]:
@@ -141,7 +144,7 @@ def _drive(matrix: AnalogMatrix, codes: torch.Tensor, passes: list[Pass], conver
     total, power = torch.zeros_like(codes), torch.zeros_like(codes)
     part = scratch("part", tuple(codes.shape), matrix.dtype)
     for each in passes:
-        split_codes(codes.numpy(), each, part.numpy())
+        share(split_codes, (codes.numpy(), each, part.numpy()), len(codes), _threads(codes))
         weight = 1 if len(passes) == 1 else each.weight
         total.add_(part, alpha=weight)
         power.addcmul_(part, part, value=weight**2)

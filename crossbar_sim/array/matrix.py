@@ -30,7 +30,6 @@ from crossbar_sim.kernels.effects import Effects, effect_tables
 from crossbar_sim.kernels.lines import BrokenLines, broken_lines
 from crossbar_sim.kernels.mvm import Draws
 from crossbar_sim.kernels.random import random_key
-from crossbar_sim.kernels.threads import use_threads
 from crossbar_sim.mapping import TilePlan, full_scale_weights, layout_of
 from crossbar_sim.mapping.plan import Span
 from crossbar_sim.spec import (
@@ -179,7 +178,6 @@ class AnalogMatrix:
             self.variance_flat = None
         elif self.variance_flat is None:
             self.variance_flat = self._room_for("variance", size, self.variance_dtype)
-        use_threads(torch.get_num_threads())
         effective = self.effective_flat.cpu()
         variance = None if self.variance_flat is None else self.variance_flat.cpu()
         none = torch.empty((0, 0), dtype=self.variance_dtype)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from crossbar_sim.kernels.mvm import GROUP
 from crossbar_sim.kernels.read_normals import fill_read_normals
-from crossbar_sim.kernels.threads import use_threads
+from crossbar_sim.kernels.workers import share
 
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 _QUARTER_TURN = 1 << 30
@@ -45,8 +45,8 @@ def read_normals(
     if device.type != "cpu":
         return device_normals(key, tries, n_cols, device, first_col)
     z = torch.empty((len(tries), n_cols), dtype=torch.float32)
-    use_threads(torch.get_num_threads())
-    fill_read_normals(np.array(key, np.uint32), tries, first_col, z.numpy())
+    arguments = (np.array(key, np.uint32), tries, first_col, z.numpy())
+    share(fill_read_normals, arguments, len(tries), torch.get_num_threads())
     return z
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
+from numba import config
 from numpy.typing import ArrayLike, NDArray
 
 from crossbar_sim.circuit.lines import Lines, in_series, lines_of
@@ -79,7 +79,7 @@ def solve_lines(
     factors = factor_lines(g, *rails, opened)
     currents, residual, iterations = np.empty((len(v), m)), np.empty(len(v)), np.empty(len(v), np.int64)
     u, b = (np.empty((len(v), *g.shape) if voltages else (0, 0, 0)) for _ in range(2))
-    n_workers = min(len(v), numba.get_num_threads())
+    n_workers = min(len(v), config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 
     def work(worker: int) -> None:
         share = slice(worker * len(v) // n_workers, (worker + 1) * len(v) // n_workers)

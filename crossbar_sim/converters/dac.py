@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, prange, types
+from numba import njit, types
 from numba.extending import overload
 
 from crossbar_sim.spec.dac import AmplitudeEncoding, BitSerialEncoding, DacSpec, PwmEncoding, SplitPwmEncoding
@@ -102,21 +102,23 @@ def conversions(spec: DacSpec) -> int:
     return 1 + max(each.conversion for each in input_passes(spec))
 
 
-@njit(parallel=True, cache=True)
-def split_codes(codes, each, out):
-    """out = the part of every code that one pass drives.
+@njit(nogil=True, cache=True)
+def split_codes(thread, first, last, codes, each, out):
+    """out = the part of every code that one pass drives, of vectors first to last - 1.
 
     Equation   out = sign(code) floor(|code| / 2^first) mod 2^n_bits where the pass takes this sign, else 0;
                all of it where `n_bits` is None
     Arguments  codes (T, n) whole numbers in floats, |code| <= L (any numbers where `n_bits` is None); each: a Pass;
                out (T, n) of the type of codes, not overlapping them
+    Returns    0
     """
-    for t in prange(codes.shape[0]):
+    for t in range(first, last):
         for i in range(codes.shape[1]):
             code = codes[t, i]
             takes = each.positive_inputs if code > 0 else each.negative_inputs
             part = _part(each.first_bit, each.n_bits, abs(code)) if takes else 0 * code
             out[t, i] = -part if code < 0 else part
+    return 0
 
 
 def _part(first_bit: Any, n_bits: Any, magnitude: Any) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from crossbar_sim.converters.laws import levels_of
@@ -96,12 +96,12 @@ def _not_zero(value: float, cause: str) -> float:
     return value
 
 
-@njit(parallel=True, cache=True)
+@njit(cache=True)
 def _squared_errors(x, candidates, levels):
     """Sum of squared errors of the symmetric quantiser for each candidate range."""
     errors = np.empty(candidates.shape[0])
     limit = np.float64(levels)
-    for c in prange(candidates.shape[0]):
+    for c in range(candidates.shape[0]):
         step = candidates[c] / limit
         total = 0.0
         for i in range(x.shape[0]):

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from crossbar_sim.kernels.mvm import GROUP
 from crossbar_sim.kernels.random import fill_normals, u32
 
 
-@njit(parallel=True, cache=True)
-def fill_read_normals(key, tries, first_col, z):
+@njit(nogil=True, cache=True)
+def fill_read_normals(thread, first, last, key, tries, first_col, z):
     """z[t, c] = the normal of try tries[t] and column first_col + c (crossbar_sim.kernels.mvm.GROUP).
 
-    Arguments  key (2,) of one read of one part; tries (T,), see `kernels.tries`; first_col: a multiple of GROUP;
-               z (T, C) float32 out
+    Arguments  thread that this is, and its vectors, first to last - 1; key (2,) of one read of one part; tries (T,),
+               see `kernels.tries`; first_col: a multiple of GROUP; z (T, C) float32 out
+    Returns    0
     """
     half = GROUP // 2
     n_cols = z.shape[1]
-    for t in prange(z.shape[0]):
+    for t in range(first, last):
         beyond = np.empty(half, np.float32)  # partners of columns that the last group does not have
         for start in range(0, n_cols, GROUP):
             n = min(half, n_cols - start)
-            first, second = z[t, start : start + n], z[t, start + n : min(start + GROUP, n_cols)]
+            one, other = z[t, start : start + n], z[t, start + n : min(start + GROUP, n_cols)]
             lane = u32((first_col + start) // 2)
-            m = second.shape[0]
-            fill_normals(key[0], key[1], lane, tries[t], first[:m], second)
-            fill_normals(key[0], key[1], u32(lane + u32(m)), tries[t], first[m:], beyond[m:n])
+            m = other.shape[0]
+            fill_normals(key[0], key[1], lane, tries[t], one[:m], other)
+            fill_normals(key[0], key[1], u32(lane + u32(m)), tries[t], one[m:], beyond[m:n])
+    return 0

@@ -158,7 +158,7 @@ class CircuitRead:
         weight = first.weight * largest / levels if alone else 1.0
         drives = [(1 if alone else each.weight, np.empty_like(codes)) for each in passes]
         for each, (_, drive) in zip(passes, drives, strict=True):
-            split_codes(codes, each, drive)
+            split_codes(0, 0, len(codes), codes, each, drive)
         found = []
         for k, (_, p, span) in enumerate(matrix.parts):
             if matrix.layout.planes[p].polarity in ([1] * first.g_plus + [-1] * first.g_minus + [0]):

@@ -132,7 +132,7 @@ def test_split_pwm_of_code_100():
     parts = []
     for each in (low, high):
         out = np.empty((1, 1))
-        split_codes(np.array([[100.0]]), each, out)
+        split_codes(0, 0, 1, np.array([[100.0]]), each, out)
         parts.append(out[0, 0])
     assert parts == [4, 12]
 

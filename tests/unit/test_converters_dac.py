@@ -30,7 +30,7 @@ ENCODINGS = [
 
 def _part(codes, each):
     out = np.full_like(codes, np.nan)
-    split_codes(codes, each, out)
+    split_codes(0, 0, len(codes), codes, each, out)
     return out
 
 
