@@ -45,5 +45,5 @@ def read_few_vectors(
         held.gain, offset, held.key, read, tries, held.square_type, stored(codes), full_scale, clipped, y.numpy(),
         beyond,
     )  # fmt: skip
-    saturated = share(read_few, arguments, held.column_chunks, threads)
+    saturated = share(read_few, arguments, held.column_groups, threads)
     return codes, full_scale, saturated

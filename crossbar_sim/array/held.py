@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.stored import stored
-from crossbar_sim.kernels.few import n_chunks
+from crossbar_sim.kernels.few import n_groups
 from crossbar_sim.kernels.gemm import HAS_PAIRS
 
 EXACT_IN_BF16 = 256
@@ -53,7 +53,7 @@ class Held:
         references = matrix.reference_columns
         columns = matrix.plan.n_out + (0 if references is None else references.plan.n_out)
         self.conversions_per_vector = columns * matrix.n_conversions
-        self.column_chunks = n_chunks(matrix.plan.n_out)
+        self.column_groups = n_groups(matrix.plan.n_out)
         self.has_offsets, self.has_references = matrix.drift_offset is not None, references is not None
         self.gain: NDArray = matrix.gain.numpy()
 

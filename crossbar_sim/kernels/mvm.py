@@ -16,6 +16,7 @@ from crossbar_sim.converters.static_errors import distort_columns
 from crossbar_sim.kernels.bits import from_stored
 from crossbar_sim.kernels.compiling import inner
 from crossbar_sim.kernels.random import fill_normals, i32, threefry, u32
+from crossbar_sim.kernels.views import row
 
 GROUP = 256
 """Columns that share a run of random counters: column GROUP q + l, l < GROUP/2, takes the first normal of counter
@@ -53,26 +54,14 @@ def read_columns(
     Source     sampling of the exact column distribution: independent Gaussian read noise of the devices adds up to a
                Gaussian of variance sum x_i^2 sigma_i^2 per column
     """
-    n_vectors, n_cols = sums.shape
-    z, z_behind, dither = room_for(draws, GROUP)
     saturated = 0
-    for start in range(0, n_cols, GROUP):
-        stop = min(start + GROUP, n_cols)
-        at = first_col + start
-        for t in range(n_vectors):
-            draw(draws, key, at // 2, tries[t], GROUP // 2, 1, z, z_behind, dither)
-            out = y[t, start:stop]
-            if first:
-                for j in range(stop - start):
-                    out[j] = bias[at + j]
-            spread = variances[min(t, variances.shape[0] - 1), start:stop] if variances.shape[0] > 0 else sums[t, :0]
-            over = convert(
-                sums[t, start:stop], spread, z, z_behind, dither, per_level, noise_variance, draws, adc, errors, stage,
-                at, full_scale[t], gain[start:stop], out,
-            )  # fmt: skip
-            if over > 0:
-                beyond[t] = True  # threads with other columns of the vector write the same
-            saturated += over
+    for start in range(0, sums.shape[1], GROUP):
+        stop = min(start + GROUP, sums.shape[1])
+        saturated += convert(
+            sums[:, start:stop], variances[:, start:stop], per_level, noise_variance, draws, adc, errors, stage,
+            full_scale, gain[start:stop], bias[first_col + start : first_col + stop], key, tries, first_col + start,
+            first, y[:, start:stop], beyond,
+        )  # fmt: skip
     return saturated
 
 
@@ -84,43 +73,18 @@ class Draws(NamedTuple):
     dither: bool
 
 
-@inner
-def room_for(draws, size):
-    """Places for the random numbers of `size` columns."""
-    return (
-        np.empty(size if draws.noise else 0, np.float32),
-        np.empty(size if draws.behind_stage else 0, np.float32),
-        np.empty(size if draws.dither else 0, np.float32),
-    )
-
-
-@inner
-def draw(draws, key, lane, number, half, n_groups, z, z_behind, dither):
-    """Random numbers of a try for groups of 2 half columns; lanes from `lane` on have the first half of a group."""
-    for group in range(n_groups):
-        own = u32(lane + group * half)
-        first, middle, last = 2 * group * half, (2 * group + 1) * half, (2 * group + 2) * half
-        if draws.noise:
-            fill_normals(key[0], key[1], own, number, z[first:middle], z[middle:last])
-        if draws.behind_stage:
-            counter = u32(number | _BEHIND_STAGE)
-            fill_normals(key[0], key[1], own, counter, z_behind[first:middle], z_behind[middle:last])
-        if draws.dither:
-            fill_uniforms(key[0], key[1], own, u32(number | _DITHER), dither[first:middle], dither[middle:last])
-
-
 def convert(
-    sums, variances, z, z_behind, dither, per_level, noise_variance, draws, adc, errors, stage, first_col, full_scale,
-    gain, y,
+    sums, variances, per_level, noise_variance, draws, adc, errors, stage, full_scale, gain, bias, key, tries,
+    first_col, first, y, beyond,
 ):  # fmt: skip
-    """Add what the equation of `read_columns` makes of a run of sums to y; variances empty where there are none."""
+    """`read_columns` of a group of columns, and the bias of these. Only inside kernels."""
     raise TypeError("convert works only inside compiled kernels")
 
 
 @overload(convert)
 def _convert_by_kind(
-    sums, variances, z, z_behind, dither, per_level, noise_variance, draws, adc, errors, stage, first_col, full_scale,
-    gain, y,
+    sums, variances, per_level, noise_variance, draws, adc, errors, stage, full_scale, gain, bias, key, tries,
+    first_col, first, y, beyond,
 ):  # fmt: skip
     plain = isinstance(errors, types.NoneType) and isinstance(stage, types.NoneType)
     law = ELEMENTWISE.get(adc.instance_class) if plain else None
@@ -128,62 +92,96 @@ def _convert_by_kind(
         return _convert_in_stages
 
     def convert_at_once(
-        sums, variances, z, z_behind, dither, per_level, noise_variance, draws, adc, errors, stage, first_col,
-        full_scale, gain, y,
+        sums, variances, per_level, noise_variance, draws, adc, errors, stage, full_scale, gain, bias, key, tries,
+        first_col, first, y, beyond,
     ):  # fmt: skip
-        dtype = sums.dtype.type
-        n = sums.shape[0]
+        dtype, n = sums.dtype.type, sums.shape[1]
         level, noise = dtype(per_level), dtype(noise_variance)
-        over = i32(0)
-        if draws.noise and variances.shape[0] > 0:
-            for j in range(n):
-                power = from_stored(variances, variances[j]) * (level * level) + noise
-                value, beyond = law(adc, sums[j] * level + np.sqrt(max(power, dtype(0))) * z[j])
-                y[j] += value * full_scale * gain[j]
-                over = i32(over + beyond)  # stays 32 bit: vectorised
-        elif draws.noise:
-            sigma = np.sqrt(noise)
-            for j in range(n):
-                value, beyond = law(adc, sums[j] * level + sigma * z[j])
-                y[j] += value * full_scale * gain[j]
-                over = i32(over + beyond)
-        else:
-            for j in range(n):
-                value, beyond = law(adc, sums[j] * level)
-                y[j] += value * full_scale * gain[j]
-                over = i32(over + beyond)
-        return over
+        sigma, n_variances = np.sqrt(noise), variances.shape[0]
+        z = np.empty(GROUP if draws.noise else 0, np.float32)
+        one, other = z[: GROUP // 2], z[GROUP // 2 :]
+        saturated = 0
+        for t in range(sums.shape[0]):
+            own, out, over, scale = row(sums, t), row(y, t), i32(0), full_scale[t]
+            if draws.noise:
+                fill_normals(key[0], key[1], u32(first_col // 2), tries[t], one, other)
+            if first:
+                for j in range(n):
+                    out[j] = bias[j]
+            if n_variances > 0:
+                spread = row(variances, min(t, n_variances - 1))
+                for j in range(n):
+                    power = from_stored(variances, spread[j]) * (level * level) + noise
+                    value, beyond_adc = law(adc, own[j] * level + np.sqrt(max(power, dtype(0))) * z[j])
+                    out[j] += value * scale * gain[j]
+                    over = i32(over + beyond_adc)  # stays 32 bit: vectorised
+            elif draws.noise:
+                for j in range(n):
+                    value, beyond_adc = law(adc, own[j] * level + sigma * z[j])
+                    out[j] += value * scale * gain[j]
+                    over = i32(over + beyond_adc)
+            else:
+                for j in range(n):
+                    value, beyond_adc = law(adc, own[j] * level)
+                    out[j] += value * scale * gain[j]
+                    over = i32(over + beyond_adc)
+            if over > 0:
+                beyond[t] = True  # threads with other columns of the vector write the same
+            saturated += over
+        return saturated
 
     return convert_at_once
 
 
 def _convert_in_stages(
-    sums, variances, z, z_behind, dither, per_level, noise_variance, draws, adc, errors, stage, first_col, full_scale,
-    gain, y,
+    sums, variances, per_level, noise_variance, draws, adc, errors, stage, full_scale, gain, bias, key, tries,
+    first_col, first, y, beyond,
 ):  # fmt: skip
     dtype = sums.dtype.type
-    n = sums.shape[0]
-    level = dtype(per_level)
-    noise = dtype(noise_variance)
+    level, noise = dtype(per_level), dtype(noise_variance)
     here = dtype(0) if draws.behind_stage else noise
+    n = sums.shape[1]
+    z = np.empty(GROUP if draws.noise else 0, np.float32)
+    z_behind = np.empty(GROUP if draws.behind_stage else 0, np.float32)
+    dither = np.empty(GROUP if draws.dither else 0, np.float32)
     v = np.empty(n, sums.dtype)
-    for j in range(n):
-        v[j] = sums[j] * level
-    if draws.noise and variances.shape[0] > 0:
+    saturated = 0
+    for t in range(sums.shape[0]):
+        _draw(draws, key, u32(first_col // 2), tries[t], z, z_behind, dither)
         for j in range(n):
-            power = from_stored(variances, variances[j]) * (level * level) + here
-            v[j] += np.sqrt(max(power, dtype(0))) * z[j]
-    elif draws.noise:
-        sigma = np.sqrt(here)
+            v[j] = sums[t, j] * level
+        if variances.shape[0] > 0:
+            row = min(t, variances.shape[0] - 1)
+            for j in range(n):
+                power = from_stored(variances, variances[row, j]) * (level * level) + here
+                v[j] += np.sqrt(max(power, dtype(0))) * z[j]
+        elif draws.noise:
+            sigma = np.sqrt(here)
+            for j in range(n):
+                v[j] += sigma * z[j]
+        shape_columns(stage, v, dtype(0), first_col)
+        if draws.behind_stage:
+            sigma = np.sqrt(noise)
+            for j in range(n):
+                v[j] += sigma * z_behind[j]
+        distort_columns(errors, v, first_col)
+        over = convert_columns(adc, v, dither[: n if draws.dither else 0], first_col)
         for j in range(n):
-            v[j] += sigma * z[j]
-    shape_columns(stage, v, dtype(0), first_col)
+            before = bias[j] if first else y[t, j]
+            y[t, j] = before + v[j] * full_scale[t] * gain[j]
+        if over > 0:
+            beyond[t] = True
+        saturated += over
+    return saturated
+
+
+@inner
+def _draw(draws, key, lane, number, z, z_behind, dither):
+    """Random numbers of a try for a group of columns."""
+    half = GROUP // 2
+    if draws.noise:
+        fill_normals(key[0], key[1], lane, number, z[:half], z[half:])
     if draws.behind_stage:
-        sigma = np.sqrt(noise)
-        for j in range(n):
-            v[j] += sigma * z_behind[j]
-    distort_columns(errors, v, first_col)
-    over = convert_columns(adc, v, dither[: n if draws.dither else 0], first_col)
-    for j in range(n):
-        y[j] += v[j] * full_scale * gain[j]
-    return over
+        fill_normals(key[0], key[1], lane, u32(number | _BEHIND_STAGE), z_behind[:half], z_behind[half:])
+    if draws.dither:
+        fill_uniforms(key[0], key[1], lane, u32(number | _DITHER), dither[:half], dither[half:])

@@ -7,7 +7,7 @@ import torch
 from crossbar_sim.array.stored import stored
 from crossbar_sim.converters.states import ExactReadout, UniformAdc
 from crossbar_sim.kernels import products, reference
-from crossbar_sim.kernels.few import n_chunks, read_few
+from crossbar_sim.kernels.few import n_groups, read_few
 from crossbar_sim.kernels.gemm import HAS_PAIRS
 from crossbar_sim.kernels.inputs import quantise_inputs
 from crossbar_sim.kernels.mvm import GROUP, Draws, read_columns, read_keys
@@ -170,7 +170,7 @@ def test_a_read_of_few_vectors_equals_matrix_products_and_read_columns(n_vectors
         (case.flat(case.variance) or NO_RANGE[None])[0], 1 / 127, 0.01, NOISY, _adc(levels), case.gain, case.bias, KEY,
         7, case.tries, case.x[0], codes, full_scale, case.clipped, case.y, case.beyond,
     )  # fmt: skip
-    found = share(read_few, arguments, n_chunks(n_cols), threads)
+    found = share(read_few, arguments, n_groups(n_cols), threads)
     np.testing.assert_allclose(case.y, expected, rtol=0, atol=1e-12)
     assert found == saturated
     np.testing.assert_array_equal(case.beyond, beyond)
@@ -185,7 +185,7 @@ def test_a_read_of_few_vectors_takes_bfloat16_variances_beside_float32_weights_a
     one, y = np.ones((1, 77), np.float32), np.empty((2, 77), np.float32)
     keys = read_keys(KEY, 0, 1)
     read_few(
-        0, 0, n_chunks(77), False, x, STOPS, NO_RANGE.astype(np.float32), 0, False, NO_KEY,
+        0, 0, n_groups(77), False, x, STOPS, NO_RANGE.astype(np.float32), 0, False, NO_KEY,
         np.array([(0, 0, 0, 301, 0)]),
         np.zeros(77 * 301, np.float32), stored(variance.flatten()), 1.0, 0.0, NOISY, ExactReadout(), one, 0 * one[0],
         KEY, 0, first_tries(1, 2), x[0], np.empty_like(x), np.empty((1, 2), np.float32), np.empty(2, np.int64), y,
