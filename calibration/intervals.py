@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
+from scipy.special import betaincinv
 from scipy.stats import chi2, norm
 
 from device_models.errors import UsageError
@@ -92,6 +93,15 @@ def bootstrap(estimate: Callable[[NDArray[np.int64]], ArrayLike], n_cells: int, 
     rng = np.random.default_rng(seed)
     chances = np.full(n_cells, 1 / n_cells)
     return np.stack([np.asarray(estimate(rng.multinomial(n_cells, chances)), float) for _ in range(n)])
+
+
+def clopper_pearson(counts: ArrayLike, trials: ArrayLike) -> tuple[Floats, Floats]:
+    """Ends of the exact 90 % intervals of binomial shares: quantiles of beta distributions."""
+    k, n = np.asarray(counts, float), np.asarray(trials, float)
+    tail = (1 - LEVEL) / 2
+    low = np.where(k > 0, betaincinv(np.maximum(k, 1), n - k + 1, tail), 0.0)
+    high = np.where(k < n, betaincinv(k + 1, np.maximum(n - k, 1), 1 - tail), 1.0)
+    return low, high
 
 
 def percentile_intervals(draws: ArrayLike) -> tuple[Floats, Floats]:
