@@ -123,7 +123,7 @@ def fit_drift(
         quantity="drift",
         model=law.name,
         parameters=parameters,
-        intervals="asymptotic normal" if law.has_kinks else "asymptotic normal, robust over cells",
+        intervals="profile likelihood" if law.has_kinks else "asymptotic normal, robust over cells",
         provenance=Provenance.of(table.source, int(cells.seen.sum()), cells.left_out),
         draws=draws,
         picture=_picture(cells, slopes, z, law, found.values, top),

@@ -65,7 +65,7 @@ class DriftLikelihood:
     def maximum(self) -> Maximum:
         start, bounds = self.best_start(), self.bounds()
         if self.law.has_kinks:
-            return maximise_with_kinks(self.per_cell, start, bounds)
+            return maximise_with_kinks(self.per_cell, start, bounds, profiled=range(self.n_law))
         return maximise(self.per_cell, start, bounds, clusters=np.arange(len(self.x)))
 
     def at(self, theta: Floats) -> tuple[Floats, Floats, Floats, float, Slopes]:

@@ -119,7 +119,7 @@ def fit_statistics(
     problem = StatisticsLikelihood(table, x, law)
     start, bounds = problem.best_start(), problem.bounds()
     if law.has_kinks:
-        found = maximise_with_kinks(problem.restricted, start, bounds)
+        found = maximise_with_kinks(problem.restricted, start, bounds, profiled=range(problem.n_law))
     else:
         found = maximise(problem.restricted, start, bounds, clusters=np.arange(len(x)))
     parameters, draws = found.reported(problem.names(), ("1",) * len(problem.names()), problem.natural, seed)
@@ -133,7 +133,7 @@ def fit_statistics(
         "quantity": "drift",
         "model": law.name,
         "parameters": parameters,
-        "intervals": "asymptotic normal" if law.has_kinks else "asymptotic normal, robust over conductances",
+        "intervals": "profile likelihood" if law.has_kinks else "asymptotic normal, robust over conductances",
         "provenance": Provenance.of(table.source, len(x), table.left_out),
         "draws": draws,
         "picture": FitPicture.of(

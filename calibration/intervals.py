@@ -62,7 +62,7 @@ def profile_interval(
     """Ends of the 90 % interval: where 2 (l_max - l_profile) reaches the quantile of chi2 with one degree of freedom.
 
     Arguments  deviance(x): 2 (l_max - l_profile(x)), 0 at `value`; step: first guess of the half width;
-               bounds: of the parameter; an end that lies beyond is the bound
+               bounds: of the parameter; an end that lies beyond is the bound. Ends are within a hundredth of `step`
     """
     critical = float(chi2.ppf(LEVEL, 1))
 
@@ -75,7 +75,7 @@ def profile_interval(
             if not np.isfinite(outside):
                 return bound
             if deviance(outside) > critical:
-                return float(brentq(lambda x: deviance(x) - critical, inside, outside, xtol=1e-4 * step, rtol=1e-10))
+                return float(brentq(lambda x: deviance(x) - critical, inside, outside, xtol=1e-2 * step, rtol=1e-10))
             if outside == bound:
                 return bound
             inside, reach = outside, 2 * reach

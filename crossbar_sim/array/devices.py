@@ -78,12 +78,17 @@ class PlaneDevices(NamedTuple):
         self.age_tile(span, g, np.empty_like(g))
         return g
 
-    def polarity_normals(self, shape: tuple[int, ...], span: Span) -> Floats:
-        """The normals of the devices of a tile by which their polarity differs, (devices, columns, rows)."""
-        z = np.empty(shape, np.float32)
-        for d, key in enumerate(self.keys.polarity):
-            device_normals(key, self.rows[0], span[0], z[d])
-        return z
+
+def normals_of(keys: DeviceKeys, names: tuple[str, ...], shape: tuple[int, ...], first: Span) -> Floats:
+    """Standard normals of devices, one for each of these keys; (names, *shape), shape (devices, columns, rows).
+
+    first: row and column of the first.
+    """
+    z = np.empty((len(names), *shape), np.float32)
+    for own, name in zip(z, names, strict=True):
+        for key, of_device in zip(getattr(keys, name), own, strict=True):
+            device_normals(key, *first, of_device)
+    return z
 
 
 def age_by_device(
@@ -130,5 +135,5 @@ def _features(
     devices.age_tile(span, g, variance)
     if features is None:
         return [(g, variance)]
-    factors = features.factors(g, devices.polarity_normals(g.shape, span))
+    factors = features.factors(g, normals_of(devices.keys, features.normals, g.shape, (devices.rows[0], span[0])))
     return [(g * factor, variance * (factor * factor)) for factor in factors]

@@ -26,7 +26,8 @@ class AbstractFeatures(ABC):
 
     @abstractmethod
     def factors(self, g_uS: Floats, z: Floats) -> list[Floats | float]:
-        """Conductance of each feature relative to g, for devices with conductance g [uS] and standard normals z."""
+        """Conductance of each feature relative to g, for devices with conductance g [uS] and standard normals z, one
+        for each of `normals`."""
 
     @abstractmethod
     def drives(self, codes: torch.Tensor, levels: int) -> Sequence[torch.Tensor]:
@@ -36,6 +37,8 @@ class AbstractFeatures(ABC):
         """What the variances of a feature with this drive are multiplied with; `squares` are those of the codes."""
         return drive.square().to(squares.dtype)
 
+    normals: tuple[str, ...] = ()
+    """Keys (of DeviceKeys) of the standard normals by which devices differ."""
     noise_features: int = 1
     """How many of the features, the first ones, carry read noise of the devices."""
 
@@ -43,13 +46,14 @@ class AbstractFeatures(ABC):
 class PolarityFeatures(AbstractFeatures):
     """Positive and negative inputs meet different conductances."""
 
+    normals = ("polarity",)
     noise_features = 2
 
     def __init__(self, polarity: PolarityAsymmetry):
         self.polarity = polarity
 
     def factors(self, g_uS: Floats, z: Floats) -> list[Floats | float]:
-        return [1.0, self.polarity.negative_factor(g_uS, z).astype(g_uS.dtype)]
+        return [1.0, self.polarity.negative_factor(g_uS, z[0]).astype(g_uS.dtype)]
 
     def drives(self, codes: torch.Tensor, levels: int) -> Sequence[torch.Tensor]:
         return codes.clamp(min=0), codes.clamp(max=0)
@@ -63,14 +67,16 @@ class PolynomialFeatures(AbstractFeatures):
 
     def __init__(self, iv: AbstractIVCurve, v_read_V: float):
         self.iv, self.v_read_V = iv, v_read_V
+        self.normals = ("curvature", "cubic")[: iv.n_normals]
 
     def factors(self, g_uS: Floats, z: Floats) -> list[Floats | float]:
         carries = g_uS > 0  # a device on a broken line has no curve
         held = np.where(carries, g_uS, 1.0)
-        current = self.iv.polynomial(held)
+        current = self.iv.polynomial(held, z if self.normals else None)
         assert current is not None
-        coefficients = (current.n2_uS_per_V * self.v_read_V, current.n3_uS_per_V2 * self.v_read_V**2)
-        return [1.0, *(np.where(carries, part / held, 0.0).astype(g_uS.dtype) for part in coefficients)]
+        parts = (current.g_uS, current.n2_uS_per_V * self.v_read_V, current.n3_uS_per_V2 * self.v_read_V**2)
+        linear, *rest = (np.where(carries, part / held, 0.0).astype(g_uS.dtype) for part in parts)
+        return [linear if self.normals else 1.0, *rest]
 
     def drives(self, codes: torch.Tensor, levels: int) -> Sequence[torch.Tensor]:
         return codes, codes.square() / levels, codes**3 / levels**2
