@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -61,10 +62,15 @@ def profile_interval(
 ) -> tuple[float, float]:
     """Ends of the 90 % interval: where 2 (l_max - l_profile) reaches the quantile of chi2 with one degree of freedom.
 
-    Arguments  deviance(x): 2 (l_max - l_profile(x)), 0 at `value`; step: first guess of the half width;
-               bounds: of the parameter; an end that lies beyond is the bound. Ends are within a hundredth of `step`
+    Arguments  deviance(x): 2 (l_max - l_profile(x)), 0 at `value`; step: guess of the half width, rather too large;
+               ends are within a hundredth of it; bounds: of the parameter; an end that lies beyond is the bound
     """
     critical = float(chi2.ppf(LEVEL, 1))
+
+    @cache
+    def excess(x: float) -> float:
+        """Of a root, which is nearly a line on either side of `value`."""
+        return float(np.sqrt(max(deviance(x), 0.0)) - np.sqrt(critical))
 
     def end(sign: int, bound: float) -> float:
         inside, reach = value, step
@@ -74,8 +80,8 @@ def profile_interval(
                 outside = bound
             if not np.isfinite(outside):
                 return bound
-            if deviance(outside) > critical:
-                return float(brentq(lambda x: deviance(x) - critical, inside, outside, xtol=1e-2 * step, rtol=1e-10))
+            if excess(outside) > 0:
+                return float(brentq(excess, inside, outside, xtol=1e-2 * step))
             if outside == bound:
                 return bound
             inside, reach = outside, 2 * reach

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -172,17 +171,13 @@ def profile(
     their_bounds = list(zip(lows[others], highs[others], strict=True))
     best, near = float(per_unit(values).sum()), values[others]
 
-    @cache  # each search begins where the last one ended, so that the same x may end elsewhere
     def deviance(x: float) -> float:
-        nonlocal near
-
         def with_others(part: Floats) -> Floats:
             return per_unit(np.insert(part, i, x))
 
-        near = estimate(with_others, near, their_bounds)
-        return 2 * (best - float(with_others(near).sum()))
+        return 2 * (best - float(with_others(estimate(with_others, near, their_bounds)).sum()))
 
-    return profile_interval(deviance, float(values[i]), step, (lows[i], highs[i]))
+    return profile_interval(deviance, float(values[i]), 2 * step, (lows[i], highs[i]))
 
 
 def _conditional_interval(
