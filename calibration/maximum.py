@@ -18,6 +18,7 @@ PerUnit = Callable[[Floats], Floats]
 
 _STEP, _SLOPE_STEP = 1e-3, 1e-5
 """Of second and first differences, in parameters that are scaled to be of order one."""
+_FARTHEST = 1000.0
 
 
 class Maximum(NamedTuple):
@@ -165,7 +166,10 @@ def _scores(per_unit: PerUnit, values: Floats, step: Floats) -> Floats:
 def profile(
     per_unit: PerUnit, values: Floats, i: int, bounds: list[tuple[float, float]] | None, step: float
 ) -> tuple[float, float]:
-    """Ends of the profile likelihood's interval of parameter i about the maximum `values`; step: its standard error."""
+    """Ends of the profile likelihood's interval of parameter i about the maximum `values`; step: its standard error.
+
+    An end that the data leave open lies `_FARTHEST` standard errors away, or at the bound.
+    """
     lows, highs = _ends(bounds, len(values))
     others = np.arange(len(values)) != i
     their_bounds = list(zip(lows[others], highs[others], strict=True))
@@ -177,7 +181,8 @@ def profile(
 
         return 2 * (best - float(with_others(estimate(with_others, near, their_bounds)).sum()))
 
-    return profile_interval(deviance, float(values[i]), 2 * step, (lows[i], highs[i]))
+    value, reach = float(values[i]), _FARTHEST * step
+    return profile_interval(deviance, value, 2 * step, (max(lows[i], value - reach), min(highs[i], value + reach)))
 
 
 def _conditional_interval(

@@ -91,8 +91,8 @@ class StepLaw:
 
     @property
     def bounds(self) -> list[tuple[float, float]]:
-        cycle = [(0.0, np.inf)] if self.ramps else []
-        return [*[(-np.inf, np.inf)] * len(self.knots), _LOG_SD, _LOG_SD, *cycle]
+        free = (-np.inf, np.inf)  # of the factor as well: its sign says nothing, and a search passes through nought
+        return [*[free] * len(self.knots), _LOG_SD, _LOG_SD, *([free] if self.ramps else [])]
 
     def natural(self, theta: Floats, unit: float, width: float) -> Floats:
         """Parameters as they are reported, from theta of shape (..., p); width: of the window [uS].
@@ -100,8 +100,9 @@ class StepLaw:
         cycle_sigma is sqrt(k / (k - 1)) times that of the likelihood, because f takes a degree of freedom of k ramps.
         """
         n = len(self.knots)
-        values = np.maximum(theta, [low for low, _ in self.bounds])
+        values = np.array(theta, float)
         values[..., n : n + 2] = np.exp(values[..., n : n + 2])
+        values[..., n + 2 :] = np.abs(values[..., n + 2 :])
         return np.asarray(values * self._scale(unit, width))
 
     def theta(self, values: Floats, unit: float, width: float) -> Floats:

@@ -196,8 +196,11 @@ def _fit_direction(
         only, warnings = ranking.chosen, (*warnings, *ranking.warnings)
     law = StepLaw.named(only, differ)
     clusters = np.broadcast_to(series.ramp[:, None], inside.shape)[inside] if many else None
-    start, cycle = law.start(series, unit), [law.names.index("cycle_sigma")] if differ else []
-    found = maximise(_likelihood(law, series, unit), start, law.bounds, clusters, profiled=cycle)
+    likelihood, bounds, cycle = _likelihood(law, series, unit), law.bounds, range(len(law.knots) + 2, len(law.names))
+    start = estimate(likelihood, law.start(series, unit), bounds)
+    for i in cycle:
+        start[i], bounds[i] = abs(start[i]), (0.0, np.inf)
+    found = maximise(likelihood, start, bounds, clusters, profiled=cycle)
     names = [f"{direction}_{name}" for name in law.names]
     units = ["1" if "relative" in name or "cycle" in name else "uS" for name in law.names]
     own, draws = found.reported(names, units, lambda theta: law.natural(theta, unit, width), seed)
