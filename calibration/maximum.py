@@ -145,7 +145,7 @@ def maximise(
         if at_bound[i]:
             low[i], high[i] = _conditional_interval(per_unit, values, i, (lows[i], highs[i]))
         elif i in profiled:
-            low[i], high[i] = profile(per_unit, values, i, bounds, float(np.sqrt(covariance[i, i])))
+            low[i], high[i] = profile(per_unit, values, i, bounds, covariance)
     return Maximum(values, covariance, low, high, at_bound, unidentified)
 
 
@@ -164,24 +164,27 @@ def _scores(per_unit: PerUnit, values: Floats, step: Floats) -> Floats:
 
 
 def profile(
-    per_unit: PerUnit, values: Floats, i: int, bounds: list[tuple[float, float]] | None, step: float
+    per_unit: PerUnit, values: Floats, i: int, bounds: list[tuple[float, float]] | None, covariance: Floats
 ) -> tuple[float, float]:
-    """Ends of the profile likelihood's interval of parameter i about the maximum `values`; step: its standard error.
+    """Ends of the profile likelihood's interval of parameter i about the maximum `values`.
 
-    An end that the data leave open lies `_FARTHEST` standard errors away, or at the bound.
+    An end that the data leave open lies `_FARTHEST` standard errors away, or at the bound. covariance: of a normal law,
+    from which searches begin.
     """
     lows, highs = _ends(bounds, len(values))
     others = np.arange(len(values)) != i
     their_bounds = list(zip(lows[others], highs[others], strict=True))
-    best, near = float(per_unit(values).sum()), values[others]
+    best, lean = float(per_unit(values).sum()), covariance[others, i] / covariance[i, i]
+    value, step = float(values[i]), float(np.sqrt(covariance[i, i]))
 
     def deviance(x: float) -> float:
         def with_others(part: Floats) -> Floats:
             return per_unit(np.insert(part, i, x))
 
+        near = np.clip(values[others] + lean * np.clip(x - value, -3 * step, 3 * step), lows[others], highs[others])
         return 2 * (best - float(with_others(estimate(with_others, near, their_bounds)).sum()))
 
-    value, reach = float(values[i]), _FARTHEST * step
+    reach = _FARTHEST * step
     return profile_interval(deviance, value, 2 * step, (max(lows[i], value - reach), min(highs[i], value + reach)))
 
 

@@ -36,9 +36,9 @@ def maximise_with_kinks(
     steps = np.diag(np.where(at_bound, 0.0, STEP))
     scores = np.stack([(per_unit(values + h) - per_unit(values - h)) / (2 * STEP) for h in steps], axis=1)
     found = from_information(values, scores.T @ scores, bounds)
-    for i, error in zip(profiled, np.sqrt(np.diag(found.covariance))[list(profiled)], strict=True):
-        if error > 0:
-            found.low[i], found.high[i] = profile(per_unit, values, i, bounds, float(error))
+    for i in profiled:
+        if found.covariance[i, i] > 0:
+            found.low[i], found.high[i] = profile(per_unit, values, i, bounds, found.covariance)
     return found
 
 

@@ -121,9 +121,9 @@ def test_profile_of_what_the_data_leave_open_stays_finite():
     def per_unit(theta):  # the second parameter matters only near the first one's estimate
         return -0.5 * (x - theta[0] - 0.2 * np.exp(-0.5 * theta[1] ** 2)) ** 2
 
-    low, high = profile(per_unit, np.array([x.mean(), 9.0]), 1, None, 1.0)
+    low, high = profile(per_unit, np.array([x.mean(), 9.0]), 1, None, np.eye(2))
     assert np.all(np.isfinite([low, high]))
-    own = profile(per_unit, np.array([x.mean(), 9.0]), 0, [(-5.0, 5.0), (8.0, 9.0)], 0.1)
+    own = profile(per_unit, np.array([x.mean(), 9.0]), 0, [(-5.0, 5.0), (8.0, 9.0)], 0.01 * np.eye(2))
     assert own == pytest.approx(x.mean() + np.array([-0.1645, 0.1645]), abs=2e-3)
 
 
