@@ -89,7 +89,8 @@ def fit_drift(
                g_max_uS: what laws are relative to; none: the largest conductance of the table
                model: constant | linear in ln g | clipped log | clipped log with cap | spline; none: ranked by held-out
                likelihood over cells, a thousand of them at most
-    Returns    intervals are asymptotic, robust over cells. Without targets the state is a cell's first conductance
+    Returns    intervals are asymptotic, robust over cells, those of clipped laws of up to 2000 cells the profile
+               likelihood's. Without targets the state is a cell's first conductance
     Errors     UsageError: no cell with two reads above 0 uS; unknown model; t0_s missing for statistics
     Source     law: V. Joshi et al., Nat. Commun. 11, 2473 (2020), DOI 10.1038/s41467-020-16108-9
     """
@@ -123,7 +124,7 @@ def fit_drift(
         quantity="drift",
         model=law.name,
         parameters=parameters,
-        intervals="asymptotic normal" if law.has_kinks else "asymptotic normal, robust over cells",
+        intervals=_intervals(problem),
         provenance=Provenance.of(table.source, int(cells.seen.sum()), cells.left_out),
         draws=draws,
         picture=_picture(cells, slopes, z, law, found.values, top),
@@ -136,6 +137,12 @@ def fit_drift(
         x_window=(law.x_low, law.x_high),
         knots=getattr(law, "knots", ()),
     )
+
+
+def _intervals(problem: DriftLikelihood) -> str:
+    if problem.is_profiled:
+        return "profile likelihood"
+    return "asymptotic normal" if problem.law.has_kinks else "asymptotic normal, robust over cells"
 
 
 def _clock(

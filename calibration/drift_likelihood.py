@@ -13,6 +13,9 @@ from calibration.scores import maximise_with_kinks
 
 Floats = NDArray[np.float64]
 
+MOST_TO_PROFILE = 2000
+"""With more cells than that the likelihood of a kink is nearly that of a normal, and its profile takes too long."""
+
 
 class DriftLikelihood:
     """Log likelihood of each cell under a law.
@@ -62,10 +65,15 @@ class DriftLikelihood:
         starts = [np.array([*start, *more]) for start in self.law.starts(self.x, self.slopes.nu)]
         return max(starts, key=lambda theta: float(self.per_cell(theta).sum()))
 
+    @property
+    def is_profiled(self) -> bool:
+        """Whether intervals of the law are the profile likelihood's."""
+        return self.law.has_kinks and len(self.x) <= MOST_TO_PROFILE
+
     def maximum(self) -> Maximum:
         start, bounds = self.best_start(), self.bounds()
         if self.law.has_kinks:
-            return maximise_with_kinks(self.per_cell, start, bounds)
+            return maximise_with_kinks(self.per_cell, start, bounds, range(self.n_law) if self.is_profiled else ())
         return maximise(self.per_cell, start, bounds, clusters=np.arange(len(self.x)))
 
     def at(self, theta: Floats) -> tuple[Floats, Floats, Floats, float, Slopes]:

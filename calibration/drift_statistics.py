@@ -119,9 +119,12 @@ def fit_statistics(
     problem = StatisticsLikelihood(table, x, law)
     start, bounds = problem.best_start(), problem.bounds()
     if law.has_kinks:
-        found = maximise_with_kinks(problem.restricted, start, bounds)
+        intervals = "profile likelihood"
+        found = maximise_with_kinks(problem.restricted, start, bounds, range(len(start)))
     else:
-        found = maximise(problem.restricted, start, bounds, clusters=np.arange(len(x)))
+        intervals = "asymptotic normal, robust over conductances; of reading errors the profile likelihood"
+        errors = (problem.n_law, problem.n_law + 1)  # far from normal: there may be a dozen rows
+        found = maximise(problem.restricted, start, bounds, np.arange(len(x)), errors)
     parameters, draws = found.reported(problem.names(), ("1",) * len(problem.names()), problem.natural, seed)
     z, _ = problem.residuals(found.values)
     tests = [shape_test(z)] if len(z) >= 5 else []
@@ -133,7 +136,7 @@ def fit_statistics(
         "quantity": "drift",
         "model": law.name,
         "parameters": parameters,
-        "intervals": "asymptotic normal" if law.has_kinks else "asymptotic normal, robust over conductances",
+        "intervals": intervals,
         "provenance": Provenance.of(table.source, len(x), table.left_out),
         "draws": draws,
         "picture": FitPicture.of(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
+from scipy.special import betaincinv
 from scipy.stats import chi2, norm
 
 from device_models.errors import UsageError
@@ -60,10 +62,15 @@ def profile_interval(
 ) -> tuple[float, float]:
     """Ends of the 90 % interval: where 2 (l_max - l_profile) reaches the quantile of chi2 with one degree of freedom.
 
-    Arguments  deviance(x): 2 (l_max - l_profile(x)), 0 at `value`; step: first guess of the half width;
-               bounds: of the parameter; an end that lies beyond is the bound
+    Arguments  deviance(x): 2 (l_max - l_profile(x)), 0 at `value`; step: guess of the half width, rather too large;
+               ends are within a hundredth of it; bounds: of the parameter; an end that lies beyond is the bound
     """
     critical = float(chi2.ppf(LEVEL, 1))
+
+    @cache
+    def excess(x: float) -> float:
+        """Of a root, which is nearly a line on either side of `value`."""
+        return float(np.sqrt(max(deviance(x), 0.0)) - np.sqrt(critical))
 
     def end(sign: int, bound: float) -> float:
         inside, reach = value, step
@@ -73,8 +80,8 @@ def profile_interval(
                 outside = bound
             if not np.isfinite(outside):
                 return bound
-            if deviance(outside) > critical:
-                return float(brentq(lambda x: deviance(x) - critical, inside, outside, xtol=1e-4 * step, rtol=1e-10))
+            if excess(outside) > 0:
+                return float(brentq(excess, inside, outside, xtol=1e-2 * step))
             if outside == bound:
                 return bound
             inside, reach = outside, 2 * reach
@@ -92,6 +99,15 @@ def bootstrap(estimate: Callable[[NDArray[np.int64]], ArrayLike], n_cells: int, 
     rng = np.random.default_rng(seed)
     chances = np.full(n_cells, 1 / n_cells)
     return np.stack([np.asarray(estimate(rng.multinomial(n_cells, chances)), float) for _ in range(n)])
+
+
+def clopper_pearson(counts: ArrayLike, trials: ArrayLike) -> tuple[Floats, Floats]:
+    """Ends of the exact 90 % intervals of binomial shares: quantiles of beta distributions."""
+    k, n = np.asarray(counts, float), np.asarray(trials, float)
+    tail = (1 - LEVEL) / 2
+    low = np.where(k > 0, betaincinv(np.maximum(k, 1), n - k + 1, tail), 0.0)
+    high = np.where(k < n, betaincinv(k + 1, np.maximum(n - k, 1), 1 - tail), 1.0)
+    return low, high
 
 
 def percentile_intervals(draws: ArrayLike) -> tuple[Floats, Floats]:

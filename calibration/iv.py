@@ -18,7 +18,7 @@ from calibration.picture import FitPicture
 from calibration.selection import Law, Mask, rank_laws
 from calibration.storage import Array
 from calibration.tables import IVTable
-from device_models.effects import LinearIV, MiloIV, SinhIV
+from device_models.effects import LinearIV, ScatteredIV, SinhIV
 from device_models.errors import UsageError, nearest
 
 Floats = NDArray[np.float64]
@@ -42,8 +42,8 @@ class IVFit(Fit):
                of the s.d. in its logarithm. sinh: I = i0 + g0 v0 sinh(V / v0)
     Instrument offset i0 with mean and s.d. over cells, `noise` the root mean square of a current about its cell's curve
     Valid      `window_uS`, |V| <= v_max_V
-    A device has one curve for each conductance: `to_device` carries the means; the spread among cells stays here
-    (`nonlinearity_band`).
+    `to_device` carries mean and spread over cells, so that each device of a chip has a curve of its own; of sinh it
+    carries the mean only.
 
     triangle   (4, 4): from (i0, g0, a2, a3) to coefficients of orthonormal polynomials over all measured voltages
     """
@@ -62,19 +62,29 @@ class IVFit(Fit):
         low, high = float(np.min(g_uS)), float(np.max(g_uS))
         if low <= 0:
             raise UsageError(f"g_uS = {low:g}: must be above 0 uS, where this I-V curve has no meaning")
-        g0, a2, a3 = self.coefficients(np.union1d(np.geomspace(low, high, 201), np.linspace(low, high, 201)), values)
+        slope = np.union1d(np.geomspace(low, high, 201), np.linspace(low, high, 201))
+        g0, a2, a3 = self.coefficients(slope, values)
         rising = np.all(np.diff(g0) > 0) and g0[0] > 0
         if not rising:
             raise UsageError("g_uS: conductance at vanishing voltage does not rise with that of the best line; "
                              "the fitted non-linearity is too strong for one curve at each conductance")  # fmt: skip
-        n2, n3 = (
-            np.polynomial.Polynomial.fit(np.log10(g0 * 1e-6), a * 1e-6, _DEGREE, w=g0**-0.5).convert().coef.tolist()
-            for a in (a2, a3)
-        )
+        theta = law.from_values(self._own(values), self.v_max_V)
+        s2, s3 = (s / self.v_max_V**power for power, s in enumerate(law.spreads(theta, slope), start=1))
+        r = self.triangle
+
+        def polynomial(y: Floats, w: Floats | None = None) -> tuple[float, ...]:
+            return tuple(np.polynomial.Polynomial.fit(np.log10(g0 * 1e-6), y, _DEGREE, w=w).convert().coef.tolist())
+
         return {
-            "iv": MiloIV(
-                n2_coefficients=tuple(n2),
-                n3_coefficients=tuple(n3),
+            "iv": ScatteredIV(
+                n2_coefficients=polynomial(a2 * 1e-6, g0**-0.5),
+                n3_coefficients=polynomial(a3 * 1e-6, g0**-0.5),
+                k2_log_sigma=polynomial(np.log(s2 * slope / g0)),
+                k3_log_sigma=polynomial(np.log(s3 * slope / g0)) if law.powers == 3 else None,
+                lean12_V=float(r[1, 2] / r[1, 1]),
+                lean13_V2=float(r[1, 3] / r[1, 1]),
+                lean23_V=float(r[2, 3] / r[2, 2]),
+                tail_nu=float(np.exp(theta[-1])) if law.student else None,
                 g_low_uS=min(low, float(g0[0])),
                 g_high_uS=max(high, float(g0[-1])),
                 v_max_V=self.v_max_V,
@@ -160,11 +170,8 @@ def fit_iv(table: IVTable, *, seed: int = 0, model: str | None = None, rank: boo
         stiff = dispersion_test(higher, np.zeros(len(higher)), name="degrees 4 and 5")
         tests.append(stiff.evolve(level=TEST_LEVEL))
     left_out = [*table.left_out, *cells.left_out]
-    if law.names and not law.sinh:
-        warnings = (
-            *warnings,
-            "the device carries the mean curve of each conductance; the spread of cells does not",
-        )
+    if law.sinh:
+        warnings = (*warnings, "the device carries the mean sinh; the spread of cells about it stays in the fit")
     return IVFit(
         quantity="current over voltage",
         model=law.name,

@@ -18,6 +18,7 @@ PerUnit = Callable[[Floats], Floats]
 
 _STEP, _SLOPE_STEP = 1e-3, 1e-5
 """Of second and first differences, in parameters that are scaled to be of order one."""
+_FARTHEST = 1000.0
 
 
 class Maximum(NamedTuple):
@@ -103,6 +104,7 @@ def maximise(
     start: ArrayLike,
     bounds: list[tuple[float, float]] | None = None,
     clusters: ArrayLike | None = None,
+    profiled: Sequence[int] = (),
 ) -> Maximum:
     """`estimate` with the covariance of the estimates.
 
@@ -111,6 +113,7 @@ def maximise(
                are alike or the law is only nearly right; p: parameters, k / 2 at most
     Source     of the factor: J. G. MacKinnon, H. White, J. Econom. 29, 305 (1985), DOI 10.1016/0304-4076(85)90158-7
     Arguments  clusters: (n,) to which cluster each unit belongs; none: units are independent and the law is right
+               profiled: parameters whose estimates are far from normal; their intervals are the profile likelihood's
     """
     values = estimate(per_unit, start, bounds)
     lows, highs = _ends(bounds, len(values))
@@ -138,8 +141,11 @@ def maximise(
     unidentified[free] = open_free
     ends = [normal_interval(v, s) for v, s in zip(values, np.sqrt(np.diag(covariance)), strict=True)]
     low, high = np.array(ends).reshape(-1, 2).T
-    for i in np.flatnonzero(at_bound):
-        low[i], high[i] = _conditional_interval(per_unit, values, int(i), (lows[i], highs[i]))
+    for i in range(len(values)):
+        if at_bound[i]:
+            low[i], high[i] = _conditional_interval(per_unit, values, i, (lows[i], highs[i]))
+        elif i in profiled:
+            low[i], high[i] = profile(per_unit, values, i, bounds, covariance)
     return Maximum(values, covariance, low, high, at_bound, unidentified)
 
 
@@ -155,6 +161,31 @@ def _scores(per_unit: PerUnit, values: Floats, step: Floats) -> Floats:
         shift = h * (np.arange(len(values)) == i)
         columns.append((per_unit(values + shift) - per_unit(values - shift)) / (2 * h) if h else 0 * per_unit(values))
     return np.nan_to_num(np.stack(columns, axis=1), posinf=0.0, neginf=0.0)
+
+
+def profile(
+    per_unit: PerUnit, values: Floats, i: int, bounds: list[tuple[float, float]] | None, covariance: Floats
+) -> tuple[float, float]:
+    """Ends of the profile likelihood's interval of parameter i about the maximum `values`.
+
+    An end that the data leave open lies `_FARTHEST` standard errors away, or at the bound. covariance: of a normal law,
+    from which searches begin.
+    """
+    lows, highs = _ends(bounds, len(values))
+    others = np.arange(len(values)) != i
+    their_bounds = list(zip(lows[others], highs[others], strict=True))
+    best, lean = float(per_unit(values).sum()), covariance[others, i] / covariance[i, i]
+    value, step = float(values[i]), float(np.sqrt(covariance[i, i]))
+
+    def deviance(x: float) -> float:
+        def with_others(part: Floats) -> Floats:
+            return per_unit(np.insert(part, i, x))
+
+        near = np.clip(values[others] + lean * np.clip(x - value, -3 * step, 3 * step), lows[others], highs[others])
+        return 2 * (best - float(with_others(estimate(with_others, near, their_bounds)).sum()))
+
+    reach = _FARTHEST * step
+    return profile_interval(deviance, value, 2 * step, (max(lows[i], value - reach), min(highs[i], value + reach)))
 
 
 def _conditional_interval(

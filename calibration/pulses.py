@@ -14,7 +14,6 @@ from calibration.fit import Candidate, Fit, Goodness, Provenance
 from calibration.goodness import dispersion_test, shape_test
 from calibration.maximum import estimate, maximise
 from calibration.picture import FitPicture
-from calibration.pulse_cycles import cycle_sigma
 from calibration.pulse_laws import Series, StepLaw, candidates
 from calibration.selection import Law, Mask, rank_laws
 from calibration.tables import PulseTable
@@ -28,6 +27,8 @@ _JUMP = 20.0
 """A step that is this many times as far from the median step as nine in ten are is a jump: another conductance path,
 a lost contact, a new ramp under an old number."""
 _FEW_RAMPS = 10
+_LEAST_RAMPS = 5
+"""Fewer do not tell how much ramps differ."""
 _BLOCKS = 20
 
 
@@ -35,8 +36,9 @@ _BLOCKS = 20
 class PulseFit(Fit):
     """Steps of up and down pulses.
 
-    Equation   x <- x + f(x) + s(x) z for each pulse, read as x + read_noise z'; f, s as of the law of each direction
-               (calibration.pulse_laws.StepLaw), x = (g - low) / (high - low) over `window_uS`
+    Equation   x <- x + u f(x) + s(x) z for each pulse, read as x + read_noise z'; f, s as of the law of each direction
+               (calibration.pulse_laws.StepLaw), x = (g - low) / (high - low) over `window_uS`; u = 1 + cycle_sigma z"
+               of each ramp, part of the state of the filter
     Parameters up_step_at_0 ... f at states from 0 to 1 of the window [uS]; up_spread [uS] or up_spread_relative [1];
                up_read_noise [uS]; up_cycle_sigma: relative s.d. from ramp to ramp of the step [1], with five ramps
                or more; down_... likewise
@@ -93,9 +95,7 @@ class PulseFit(Fit):
         law, width = StepLaw.named(models[direction]), float(np.diff(self._window())[0])
         unit = self.unit[list(models).index(direction)]
         own = np.array([self.value(f"{direction}_{name}") for name in law.names])
-        n = len(law.knots)
-        log_sd = np.log([own[n] / (1.0 if law.relative else width), own[n + 1] / width])
-        return law, np.array([*(own[:n] / (width * unit)), *log_sd]), unit, width
+        return law, law.theta(own, unit, width), unit, width
 
 
 class _Direction(NamedTuple):
@@ -124,7 +124,7 @@ def fit_pulses(table: PulseTable, *, seed: int = 0, model: str | None = None, ra
     laws = {law.name: law for law in candidates()}
     if model is not None and model not in laws:
         raise UsageError(f"model = {model!r}: must be one of {', '.join(laws)}{nearest(model, laws)}")
-    only = laws[model] if model else None if rank else laws["tabulated, constant spread"]
+    only = model or (None if rank else "tabulated, constant spread")
     found = {
         direction: _fit_direction(direction, table, (low, high), only, seed)
         for direction in ("up", "down")
@@ -179,41 +179,34 @@ def _blocks(series: Series) -> NDArray[np.int64]:
 
 
 def _fit_direction(
-    direction: str, table: PulseTable, window: tuple[float, float], only: StepLaw | None, seed: int
+    direction: str, table: PulseTable, window: tuple[float, float], only: str | None, seed: int
 ) -> _Direction:
     series, jumps = _series(table, direction, window)
     width, inside = window[1] - window[0], series.inside
     unit = max(float(np.abs(np.mean(np.diff(series.y, axis=1)[inside[:, 1:]]))), 1e-6)
-    many = len(np.unique(series.ramp)) >= _FEW_RAMPS
+    ramps = len(np.unique(series.ramp))
+    many, differ = ramps >= _FEW_RAMPS, ramps if ramps >= _LEAST_RAMPS else 0
     ranked: tuple[Candidate, ...] = ()
     warnings = (f"{direction}: {jumps} jumps far beyond all other steps were cut out",) if jumps else ()
     if only is None:
         cells = np.broadcast_to(series.ramp[:, None], inside.shape) if many else _blocks(series)
-        laws = [_candidate(law, series, unit) for law in candidates()]
+        laws = [_candidate(law, series, unit) for law in candidates(differ)]
         ranking = rank_laws(laws, cells[inside], seed=seed)
         ranked = tuple(c.evolve(model=f"{direction}: {c.model}") for c in ranking.candidates)
-        only, warnings = StepLaw.named(ranking.chosen), (*warnings, *ranking.warnings)
-    law = only
+        only, warnings = ranking.chosen, (*warnings, *ranking.warnings)
+    law = StepLaw.named(only, differ)
     clusters = np.broadcast_to(series.ramp[:, None], inside.shape)[inside] if many else None
-    found = maximise(_likelihood(law, series, unit), law.start(series, unit), law.bounds, clusters)
-    n = len(law.knots)
-    scale = np.array([unit * width] * n + [1.0 if law.relative else width, width])
-
-    def to_values(theta: Floats) -> Floats:
-        values = np.array(theta, float)
-        values[..., n:] = np.exp(values[..., n:])
-        return values * scale
-
+    likelihood, bounds, cycle = _likelihood(law, series, unit), law.bounds, range(len(law.knots) + 2, len(law.names))
+    start = estimate(likelihood, law.start(series, unit), bounds)
+    for i in cycle:
+        start[i], bounds[i] = abs(start[i]), (0.0, np.inf)
+    found = maximise(likelihood, start, bounds, clusters, profiled=cycle)
     names = [f"{direction}_{name}" for name in law.names]
-    units = ["uS"] * n + ["1" if law.relative else "uS", "uS"]
-    own, draws = found.reported(names, units, to_values, seed)
+    units = ["1" if "relative" in name or "cycle" in name else "uS" for name in law.names]
+    own, draws = found.reported(names, units, lambda theta: law.natural(theta, unit, width), seed)
     filtered = law.filtered(found.values, series, unit)
     notes = found.warnings(names)
-    ramps = len(np.unique(series.ramp))
-    if ramps >= 5:
-        cycle, cycle_draws = cycle_sigma(direction, law, found.values, series, unit, seed + 1, len(draws))
-        own, draws = (*own, cycle), np.column_stack([draws, cycle_draws])
-    else:
+    if not differ:
         notes += (f"{direction}_cycle_sigma: not identified by {ramps} ramps",)
     z = (filtered.errors / np.sqrt(filtered.variances))[inside]
     # the state before the read: the read itself shares its noise with the error
@@ -255,10 +248,8 @@ def _picture(found: dict[str, _Direction], window: tuple[float, float]) -> FitPi
     (direction, part), *_ = found.items()
     low, width = window[0], window[1] - window[0]
     x = part.place
-    law, n = part.law, len(part.law.knots)
-    values = np.array([p.value for p in part.parameters[: len(law.names)]])
-    theta = np.array([*(values[:n] / (width * part.unit)), 0.0, 0.0])
-    theta[n:] = np.log(np.maximum(values[n:], 1e-300) / [1.0 if law.relative else width, width])
+    law = part.law
+    theta = law.theta(np.array([p.value for p in part.parameters]), part.unit, width)
     grid = np.linspace(x.min(), x.max(), 101)
     centre = law.step(theta, grid, part.unit)
     half = 1.645 * np.std(part.errors) * np.ones_like(grid)

@@ -25,9 +25,10 @@ from device_models.relaxation import MOST_PATHS, RelaxationTable, growth_clock, 
 Floats = NDArray[np.float64]
 
 SHAPES = {"normal": (0.0,), "5 slopes": (-2.0, -1.0, 0.0, 1.0, 2.0),
-          "9 slopes": (-3.0, -2.33, -1.645, -0.8, 0.0, 0.8, 1.645, 2.33, 3.0)}  # fmt: skip
+          "9 slopes": (-3.0, -2.33, -1.645, -0.8, 0.0, 0.8, 1.645, 2.33, 3.0),
+          "13 slopes": (-3.0, -2.33, -1.645, -1.2, -0.8, -0.4, 0.0, 0.4, 0.8, 1.2, 1.645, 2.33, 3.0)}  # fmt: skip
 """Normal scores at which a law has slopes of its own."""
-CELLS_PER_CONDUCTANCE, MOST_CONDUCTANCES = 250, 9
+CELLS_PER_CONDUCTANCE, MOST_CONDUCTANCES = 250, 17
 READS_PER_PARAMETER = 20
 MANY_CELLS = 3000
 """From here two folds rank as well as five."""
@@ -133,9 +134,9 @@ def fit_relaxation(
                intervals from H^-1 J H^-1 with scores summed over cells, because reads of one cell are alike;
                the path from the correlation of normal scores between times
     Arguments  table: the earliest time is the start; cells may be read at times of their own and have gaps
-               model: "normal", "5 slopes" or "9 slopes", then ", power of time" (slopes are a power of t and the
-               median is linear in its logarithm), ", power of log time" (the same of ln(1 + t / onset), the onset a
-               tenth of the first time) or ", each time" (nodes at up to eight of the times);
+               model: "normal", "5 slopes", "9 slopes" or "13 slopes", then ", power of time" (slopes are a power of t
+               and the median is linear in its logarithm), ", power of log time" (the same of ln(1 + t / onset), the
+               onset a tenth of the first time) or ", each time" (nodes at up to eight of the times);
                none: ranked by held-out likelihood over cells, with power-law drift as a rival, among the laws that
                the tests do not reject; the best of all where they reject every one
                extrapolate_to_s: the device may be used up to there; laws of each time are not tried

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calibration.intervals import normal_interval
-from calibration.maximum import Maximum, estimate
+from calibration.maximum import Maximum, estimate, profile
 
 Floats = NDArray[np.float64]
 
@@ -18,11 +18,15 @@ FLAT = 1e-9
 
 
 def maximise_with_kinks(
-    per_unit: Callable[[Floats], Floats], start: ArrayLike, bounds: list[tuple[float, float]]
+    per_unit: Callable[[Floats], Floats],
+    start: ArrayLike,
+    bounds: list[tuple[float, float]],
+    profiled: Sequence[int] = (),
 ) -> Maximum:
     """As `maximise`, with the covariance from first derivatives only.
 
-    Equation   (sum of g g^T over units)^-1, g the score of one unit
+    Equation   (sum of g g^T over units)^-1, g the score of one unit; intervals of `profiled` by the profile likelihood,
+               which is far from a parabola where a knee passes from unit to unit
     Valid      where the law is right
     Arguments  as of `maximise`; units are independent
     """
@@ -31,7 +35,11 @@ def maximise_with_kinks(
     at_bound = _at_bound(values, lows, highs)
     steps = np.diag(np.where(at_bound, 0.0, STEP))
     scores = np.stack([(per_unit(values + h) - per_unit(values - h)) / (2 * STEP) for h in steps], axis=1)
-    return from_information(values, scores.T @ scores, bounds)
+    found = from_information(values, scores.T @ scores, bounds)
+    for i in profiled:
+        if found.covariance[i, i] > 0:
+            found.low[i], found.high[i] = profile(per_unit, values, i, bounds, found.covariance)
+    return found
 
 
 def from_information(

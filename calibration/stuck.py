@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import stats
-from scipy.special import betaincinv
 
 from calibration.fit import Fit, Goodness, Provenance
-from calibration.intervals import LEVEL, parameters
+from calibration.intervals import clopper_pearson, parameters
 from calibration.picture import FitPicture
 from calibration.tables import ProgrammingTable, RetentionTable
 from device_models.effects import StuckFaults
@@ -121,15 +120,6 @@ def fit_stuck(
         high_cells=tuple(names[risen].tolist()),
         other_cells=tuple(names[middle].tolist()),
     )  # fmt: skip
-
-
-def clopper_pearson(counts: ArrayLike, trials: ArrayLike) -> tuple[Floats, Floats]:
-    """Ends of the exact 90 % intervals of binomial shares: quantiles of beta distributions."""
-    k, n = np.asarray(counts, float), np.asarray(trials, float)
-    tail = (1 - LEVEL) / 2
-    low = np.where(k > 0, betaincinv(np.maximum(k, 1), n - k + 1, tail), 0.0)
-    high = np.where(k < n, betaincinv(k + 1, np.maximum(n - k, 1), 1 - tail), 1.0)
-    return low, high
 
 
 def _writes(table: ProgrammingTable | RetentionTable) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from scipy import stats
 from calibration.circuit_tables import ReadTrace
 from calibration.fit import Candidate, Fit, Goodness, Provenance
 from calibration.goodness import shape_test
-from calibration.intervals import normal_draws, parameters, percentile_intervals
+from calibration.intervals import LEVEL, clopper_pearson, normal_draws, parameters, percentile_intervals
 from calibration.picture import FitPicture
 from calibration.spectrum import settled_from
 from calibration.telegraph_cells import TelegraphCell, telegraph_cell
@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 
 LEAST_SAMPLES = 100
 DRAWS = 500
+_REACH = 10.0
+"""Of logarithms: what two or three cells leave open stays a finite number."""
 TEST_LEVEL = 0.04
 """Of each of the two tests."""
 NAMES = ("p_trap", "amplitude_uS", "dwell_low_s", "dwell_high_s", "tau_log_spread")
@@ -65,7 +67,8 @@ def fit_telegraph(trace: ReadTrace, *, seed: int = 0) -> TelegraphFit:
     Equation   g = low or high + white noise; jumps from one sample to the next with chances up and down; dwell in a
                state 1 / (chance fs) for chances well below one. There: smaller BIC than white and than correlated noise
                without states, at least ten jumps, levels at least one s.d. of the noise apart
-    Returns    intervals: cells drawn with replacement, each with its own error; p_trap after Jeffreys
+    Returns    intervals: Student's t of the logarithms over cells, or of one cell by the likelihood's curvature; p_trap
+               after Clopper and Pearson; tau_log_spread from the variance of as many log-uniform times with errors
     Valid      from the lowest to the highest mean conductance of the levels; one trap per cell, dwells of several
                samples at least, no drift through the levels
     Errors     UsageError: fewer than 100 samples, a cell that never changes
@@ -85,9 +88,7 @@ def fit_telegraph(trace: ReadTrace, *, seed: int = 0) -> TelegraphFit:
     gains = np.array([cell.gain for cell in cells])
     error = float(gains.std(ddof=1) / np.sqrt(len(gains)) / n * len(gains)) if len(gains) > 1 else 0.0
     best = max(0.0, float(gains.sum() / n))
-    draws = _draws(present, len(cells), trace.fs_Hz, seed)
-    values = _values(present, len(cells), trace.fs_Hz)
-    low, high = percentile_intervals(draws)
+    values, low, high, draws = _estimates(present, len(cells), trace.fs_Hz, seed)
     texts = []
     if 0 < len(present) < 5 and len(cells) > 1:
         texts.append(f"{len(present)} cells with telegraph noise: their spread is hardly identified")
@@ -98,10 +99,8 @@ def fit_telegraph(trace: ReadTrace, *, seed: int = 0) -> TelegraphFit:
     return TelegraphFit(
         quantity="telegraph noise",
         model="two states" if present else "no states",
-        parameters=parameters(
-            NAMES[: len(values)], values, np.minimum(low, values), np.maximum(high, values), UNITS[: len(values)]
-        ),
-        intervals=f"bootstrap over cells with their errors ({DRAWS})",
+        parameters=parameters(NAMES[: len(values)], values, low, high, UNITS[: len(values)]),
+        intervals="Student's t over cells; share Clopper-Pearson",
         provenance=Provenance.of(trace.source, n, (*trace.left_out, *lost)),
         draws=draws,
         picture=_picture(present or cells, trace.fs_Hz),
@@ -118,31 +117,58 @@ def fit_telegraph(trace: ReadTrace, *, seed: int = 0) -> TelegraphFit:
     )
 
 
-def _values(present: list[TelegraphCell], n_cells: int, fs_Hz: float, logs: Floats | None = None) -> Floats:
-    """Parameters of cells, or of draws of their logarithms (cells, 3)."""
-    if not present:
-        return np.zeros(1)
-    at = np.array([cell.logs for cell in present]) if logs is None else logs
-    tau = -np.log(np.exp(-at[:, 1]) + np.exp(-at[:, 2]))
-    own = np.mean([np.trace(cell.errors[1:, 1:]) / 4 for cell in present])  # of ln tau, about
-    spread = np.sqrt(max(float(tau.var(ddof=1)) - float(own), 0.0)) if len(at) > 1 else 0.0
-    amplitude, low, high = np.exp(at.mean(axis=0))
-    return np.array([len(present) / n_cells, amplitude, low / fs_Hz, high / fs_Hz, spread])
+class _Estimates(NamedTuple):
+    """Parameters and the ends of their intervals (p,), and draws (DRAWS, p)."""
+
+    values: Floats
+    low: Floats
+    high: Floats
+    draws: Floats
 
 
-def _draws(present: list[TelegraphCell], n_cells: int, fs_Hz: float, seed: int) -> Floats:
-    rng = np.random.default_rng(seed)
-    shares = stats.beta.rvs(len(present) + 0.5, n_cells - len(present) + 0.5, size=DRAWS, random_state=rng)
+def _estimates(present: list[TelegraphCell], n_cells: int, fs_Hz: float, seed: int) -> _Estimates:
+    rng, n = np.random.default_rng(seed), len(present)
+    share = np.array([n / n_cells, *clopper_pearson(n, n_cells)])
+    shares = rng.beta(n + 0.5, n_cells - n + 0.5, DRAWS)
     if not present:
-        return shares[:, None]
-    noisy = np.stack(
-        [normal_draws(c.logs, _positive(c.errors), DRAWS, seed + i) for i, c in enumerate(present)], axis=1
-    )
-    rows = []
-    for share, logs in zip(shares, noisy, strict=True):
-        picked = logs[rng.integers(len(present), size=len(present))] if len(present) > 1 else logs
-        rows.append(np.concatenate([[share], _values(present, n_cells, fs_Hz, picked)[1:]]))
-    return np.array(rows)
+        return _Estimates(share[:1], share[1:2], share[2:], shares[:, None])
+    logs, errors = np.array([cell.logs for cell in present]), np.array([cell.errors for cell in present])
+    covariance = np.cov(logs.T) / n if n > 1 else errors[0]
+    pivot = stats.t(n - 1) if n > 1 else stats.norm()
+    half = np.minimum(pivot.ppf(0.5 + LEVEL / 2) * np.sqrt(np.diag(covariance).clip(min=0)), _REACH)
+    stretch = np.sqrt((n - 1) / rng.chisquare(n - 1, DRAWS)) if n > 1 else np.ones(DRAWS)
+    shifts = normal_draws(np.zeros(3), _positive(covariance), DRAWS, seed) * stretch[:, None]
+    spread, spreads = _spread_of_tau(logs, errors, rng)
+    low, high = percentile_intervals(spreads)
+
+    def natural(shift: Floats, share: Floats, spread: Floats) -> Floats:
+        amplitude, dwell_low, dwell_high = np.exp(logs.mean(axis=0) + np.clip(shift, -_REACH, _REACH)).T
+        return np.stack([share, amplitude, dwell_low / fs_Hz, dwell_high / fs_Hz, spread], axis=-1)
+
+    ends = np.array([spread, min(float(low), spread), max(float(high), spread)])
+    value, at_low, at_high = natural(np.stack([0 * half, -half, half]), share, ends)
+    return _Estimates(value, at_low, at_high, natural(shifts, shares, spreads))
+
+
+def _spread_of_tau(logs: Floats, errors: Floats, rng: np.random.Generator) -> tuple[float, Floats]:
+    """S.d. of ln(correlation time) over cells without its own error, and draws (DRAWS,).
+
+    Equation   draws v / w - e: v the variance of the cells, e their mean squared error, w the variance of as many
+               values, e / v of them normal and the rest uniform with variance 1 together
+    """
+    n = len(logs)
+    if n == 1:
+        return 0.0, np.zeros(DRAWS)
+    rates = np.exp(-logs[:, 1:])
+    weights = rates / rates.sum(axis=1, keepdims=True)
+    log_tau = -np.log(rates.sum(axis=1))
+    own = float(np.mean(np.einsum("ij,ijk,ik->i", weights, errors[:, 1:, 1:], weights)))
+    variance = max(float(log_tau.var(ddof=1)), 1e-12)
+    noise = min(own / variance, 1.0)
+    uniform = rng.uniform(-np.sqrt(3.0), np.sqrt(3.0), (DRAWS, n))
+    scatter = np.sqrt(1 - noise) * uniform + np.sqrt(noise) * rng.standard_normal((DRAWS, n))
+    squares = variance / scatter.var(axis=1, ddof=1) - own
+    return float(np.sqrt(max(variance - own, 0.0))), np.sqrt(squares.clip(0.0, _REACH**2))
 
 
 def _positive(covariance: Floats) -> Floats:

@@ -91,12 +91,17 @@ class PlaneDevices(NamedTuple):
         no_sums = np.empty((0, 0), g.dtype), np.empty((0, 0), np.uint16 if g.dtype == np.float32 else g.dtype)
         return age_conductances, (weights, w_max, *tables, *place, g, variance, *no_sums)
 
-    def polarity_normals(self, span: Span) -> Floats:
-        """The normals of the devices of a tile by which their polarity differs, (devices, columns, rows)."""
-        z = np.empty(self.shape(span), np.float32)
-        for d, key in enumerate(self.keys.polarity):
-            device_normals(key, self.rows[0], span[0], z[d])
-        return z
+
+def normals_of(keys: DeviceKeys, names: tuple[str, ...], shape: tuple[int, ...], first: Span) -> Floats:
+    """Standard normals of devices, one for each of these keys; (names, *shape), shape (devices, columns, rows).
+
+    first: row and column of the first.
+    """
+    z = np.empty((len(names), *shape), np.float32)
+    for own, name in zip(z, names, strict=True):
+        for key, of_device in zip(getattr(keys, name), own, strict=True):
+            device_normals(key, *first, of_device)
+    return z
 
 
 def age_by_device(
@@ -144,6 +149,12 @@ def _features(
     devices: PlaneDevices, span: Span, features: AbstractFeatures | None, g: Floats, variance: Floats, noisy: int
 ) -> list[tuple[Floats, Floats | None]]:
     """Conductances of each feature of a tile, and the variances of the first `noisy`, which may be changed in place."""
-    factors = [] if features is None else features.factors(g, partial(devices.polarity_normals, span))
-    more = [(g * factor, variance * (factor * factor) if f + 1 < noisy else None) for f, factor in enumerate(factors)]
-    return [(g, variance if noisy > 0 else None), *more]
+    if features is None:
+        return [(g, variance if noisy > 0 else None)]
+    draw = partial(normals_of, devices.keys, features.normals, g.shape, (devices.rows[0], span[0]))
+    return [
+        (g, variance if f < noisy else None)
+        if factor is None
+        else (g * factor, variance * (factor * factor) if f < noisy else None)
+        for f, factor in enumerate(features.factors(g, draw))
+    ]

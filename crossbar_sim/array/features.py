@@ -25,10 +25,10 @@ class AbstractFeatures(ABC):
     """What takes the place of conductance times input."""
 
     @abstractmethod
-    def factors(self, g_uS: Floats, normals: Callable[[], Floats]) -> list[Floats]:
-        """Conductances of all features but the first, which has those of the devices, g [uS], relative to these.
+    def factors(self, g_uS: Floats, normals: Callable[[], Floats]) -> list[Floats | None]:
+        """Conductance of each feature relative to g, for devices with conductance g [uS]; None where it is g.
 
-        `normals` draws a standard normal for each device.
+        `normals` draws standard normals for each device, one for each name in `self.normals`.
         """
 
     @abstractmethod
@@ -39,6 +39,8 @@ class AbstractFeatures(ABC):
         """What the variances of a feature with this drive are multiplied with; `squares` are those of the codes."""
         return drive.square().to(squares.dtype)
 
+    normals: tuple[str, ...] = ()
+    """Keys (of DeviceKeys) of the standard normals by which devices differ."""
     noise_features: int = 1
     """How many of the features, the first ones, carry read noise of the devices."""
 
@@ -50,10 +52,11 @@ class PolarityFeatures(AbstractFeatures):
 
     def __init__(self, polarity: PolarityAsymmetry):
         self.polarity = polarity
+        self.normals = ("polarity",) if polarity.is_per_device else ()
 
-    def factors(self, g_uS: Floats, normals: Callable[[], Floats]) -> list[Floats]:
-        z = normals() if self.polarity.is_per_device else 0.0
-        return [self.polarity.negative_factor(g_uS, z).astype(g_uS.dtype)]
+    def factors(self, g_uS: Floats, normals: Callable[[], Floats]) -> list[Floats | None]:
+        z = normals()[0] if self.normals else 0.0
+        return [None, self.polarity.negative_factor(g_uS, z).astype(g_uS.dtype)]
 
     def drives(self, codes: torch.Tensor, levels: int) -> Sequence[torch.Tensor]:
         return codes.clamp(min=0), codes.clamp(max=0)
@@ -67,16 +70,19 @@ class PolynomialFeatures(AbstractFeatures):
 
     def __init__(self, iv: AbstractPolynomialIV, v_read_V: float):
         self.iv, self.v_read_V = iv, v_read_V
+        self.normals = ("curvature", "cubic")[: iv.n_normals]
 
-    def factors(self, g_uS: Floats, normals: Callable[[], Floats]) -> list[Floats]:
+    def factors(self, g_uS: Floats, normals: Callable[[], Floats]) -> list[Floats | None]:
         carries = g_uS > 0  # a device on a broken line has no curve
-        current = self.iv.polynomial(np.where(carries, g_uS, 1.0))
-        found = []
-        for power in self.iv.powers:
+        held = np.where(carries, g_uS, 1.0)
+        current = self.iv.polynomial(held, normals() if self.normals else None)
+
+        def factor(power: int) -> Floats:
             part = current[power - 1] * self.v_read_V ** (power - 1)
-            part /= current.g_uS
-            found.append(np.where(carries, part.astype(g_uS.dtype), g_uS.dtype.type(0)))
-        return found
+            part /= held
+            return np.where(carries, part.astype(g_uS.dtype), g_uS.dtype.type(0))
+
+        return [factor(1) if self.normals else None, *map(factor, self.iv.powers)]
 
     def drives(self, codes: torch.Tensor, levels: int) -> Sequence[torch.Tensor]:
         return codes, *(codes**power / levels ** (power - 1) for power in self.iv.powers)
@@ -88,8 +94,8 @@ class SinhFeature(AbstractFeatures):
     def __init__(self, iv: SinhIV, v_read_V: float):
         self.ratio = v_read_V / iv.v0_V
 
-    def factors(self, g_uS: Floats, normals: Callable[[], Floats]) -> list[Floats]:
-        return []
+    def factors(self, g_uS: Floats, normals: Callable[[], Floats]) -> list[Floats | None]:
+        return [None]
 
     def drives(self, codes: torch.Tensor, levels: int) -> Sequence[torch.Tensor]:
         return (torch.sinh(codes * (self.ratio / levels)) * (levels / self.ratio),)

@@ -88,6 +88,8 @@ class DeviceKeys(NamedTuple):
     telegraph: NDArray[np.uint32]
     faults: NDArray[np.uint32]
     polarity: NDArray[np.uint32]
+    curvature: NDArray[np.uint32]
+    cubic: NDArray[np.uint32]
     shift: NDArray[np.uint32]
 
 
@@ -156,6 +158,8 @@ def device_keys(seed: int, layer: str, layout: Layout, traps: int = 0) -> list[D
                 telegraph=telegraph_keys(seed, layer, max(traps, 1), devices),
                 faults=fault_keys(seed, layer, devices),
                 polarity=_keys(seed, layer, "polarity", devices),
+                curvature=_keys(seed, layer, "curvature", devices),
+                cubic=_keys(seed, layer, "cubic", devices),
                 shift=np.stack([_keys(seed, layer, f"shift {k}", devices) for k in range(SHIFT_KEYS)], axis=1),
             )
         )

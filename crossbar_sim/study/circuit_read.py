@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from crossbar_sim.array.bound_management import halve_inputs
-from crossbar_sim.array.features import PolarityFeatures
+from crossbar_sim.array.devices import normals_of
+from crossbar_sim.array.features import PolarityFeatures, PolynomialFeatures
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.circuit.nodal import solve_array
 from crossbar_sim.circuit.nonlinear import DeviceLaw, solve_nonlinear
 from crossbar_sim.circuit.units import S_PER_uS, to_A
 from crossbar_sim.converters.dac import Pass, split_codes
-from crossbar_sim.kernels.conductance import device_keys, device_normals
+from crossbar_sim.kernels.conductance import device_keys
 from crossbar_sim.kernels.inputs import quantise_inputs
 from crossbar_sim.kernels.mvm import read_columns, read_keys
 from crossbar_sim.kernels.random import random_key
@@ -213,12 +214,17 @@ class CircuitRead:
         matrix = self.matrix
         if matrix.features is None:
             return None
+        keys = device_keys(matrix.seed, matrix.name, matrix.layout)[plane]
+        shape = (len(g), g.shape[2], g.shape[1])
+        z = normals_of(keys, matrix.features.normals, shape, (row, col)).transpose(0, 1, 3, 2)
+        if isinstance(matrix.features, PolynomialFeatures) and len(z):
+            iv, own = matrix.features.iv, np.stack([_wired(part, per_node) for part in z])
+            return DeviceLaw(
+                lambda g_uS, v_V: iv.current_uA(g_uS, v_V, own), lambda g_uS, v_V: iv.slope_uS(g_uS, v_V, own)
+            )
         if not isinstance(matrix.features, PolarityFeatures):
             return matrix.spec.device.iv
-        z = np.empty((len(g), g.shape[2], g.shape[1]), np.float32)
-        for key, own in zip(device_keys(matrix.seed, matrix.name, matrix.layout)[plane].polarity, z, strict=True):
-            device_normals(key, row, col, own)
-        ratio = matrix.features.polarity.negative_factor(g, z.transpose(0, 2, 1))
+        ratio = matrix.features.polarity.negative_factor(g, z[0])
         backward = _wired(ratio, per_node)
 
         def slope_uS(g_uS: Floats, v_V: Floats) -> Floats:

@@ -1,7 +1,7 @@
 """Effects that any device may have besides its own laws; each is a value, off where it is absent."""
 
 from device_models.effects.faults import StuckFaults
-from device_models.effects.iv_curve import AbstractIVCurve, CubicIV, IVCurve, LinearIV, MiloIV, SinhIV
+from device_models.effects.iv_curve import AbstractIVCurve, CubicIV, IVCurve, LinearIV, MiloIV, ScatteredIV, SinhIV
 from device_models.effects.polarity import (
     AbstractPolarityAsymmetry,
     DeviceAsymmetry,
@@ -24,6 +24,7 @@ __all__ = [
     "MiloIV",
     "PolarityAsymmetry",
     "RelativeAmplitude",
+    "ScatteredIV",
     "SinhIV",
     "StateAsymmetry",
     "StuckFaults",

@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
+from scipy.special import ndtr, stdtrit
 
 from device_models.effects.checks import checked
 from device_models.errors import UsageError
@@ -32,7 +34,16 @@ class PolynomialCurrent(NamedTuple):
 
 
 class AbstractIVCurve(StrictModel, ABC):
-    """Current of a device whose conductance at vanishing voltage is g."""
+    """Current of a device whose conductance at vanishing voltage is g.
+
+    Where devices of a conductance differ, z (n_normals, ...) holds the standard normals of each, fixed for its life;
+    without them a curve is that of the mean device.
+    """
+
+    @property
+    def n_normals(self) -> int:
+        """Standard normals of a device by which its curve differs from that of others."""
+        return 0
 
     @property
     @abstractmethod
@@ -44,15 +55,15 @@ class AbstractIVCurve(StrictModel, ABC):
         """Largest |V| for which the curve holds [V]."""
 
     @abstractmethod
-    def current_uA(self, g_uS: ArrayLike, v_V: ArrayLike) -> Floats:
+    def current_uA(self, g_uS: ArrayLike, v_V: ArrayLike, z: ArrayLike | None = None) -> Floats:
         """I(g, V) with g [uS] and V [V] broadcast together [uA]. UsageError beyond the valid range."""
 
     @abstractmethod
-    def slope_uS(self, g_uS: ArrayLike, v_V: ArrayLike) -> Floats:
+    def slope_uS(self, g_uS: ArrayLike, v_V: ArrayLike, z: ArrayLike | None = None) -> Floats:
         """dI/dV with g [uS] and V [V] broadcast together [uS]. UsageError beyond the valid range."""
 
     @abstractmethod
-    def polynomial(self, g_uS: ArrayLike) -> PolynomialCurrent | None:
+    def polynomial(self, g_uS: ArrayLike, z: ArrayLike | None = None) -> PolynomialCurrent | None:
         """The current as a polynomial in the voltage where it is one exactly, else none."""
 
     def check_window(self, g_min_uS: float, g_max_uS: float) -> None:
@@ -70,16 +81,16 @@ class AbstractPolynomialIV(AbstractIVCurve):
     """Powers of the voltage, beside the first, that the current may have."""
 
     @abstractmethod
-    def polynomial(self, g_uS: ArrayLike) -> PolynomialCurrent: ...
+    def polynomial(self, g_uS: ArrayLike, z: ArrayLike | None = None) -> PolynomialCurrent: ...
 
-    def current_uA(self, g_uS: ArrayLike, v_V: ArrayLike) -> Floats:
+    def current_uA(self, g_uS: ArrayLike, v_V: ArrayLike, z: ArrayLike | None = None) -> Floats:
         g, v = self._arguments(g_uS, v_V)
-        _, n2, n3 = self.polynomial(g)
+        g, n2, n3 = self.polynomial(g, z)
         return v * (g + v * (n2 + v * n3))
 
-    def slope_uS(self, g_uS: ArrayLike, v_V: ArrayLike) -> Floats:
+    def slope_uS(self, g_uS: ArrayLike, v_V: ArrayLike, z: ArrayLike | None = None) -> Floats:
         g, v = self._arguments(g_uS, v_V)
-        _, n2, n3 = self.polynomial(g)
+        g, n2, n3 = self.polynomial(g, z)
         return g + v * (2 * n2 + 3 * v * n3)
 
 
@@ -96,7 +107,7 @@ class LinearIV(AbstractPolynomialIV):
     def v_limit_V(self) -> float:
         return math.inf
 
-    def polynomial(self, g_uS: ArrayLike) -> PolynomialCurrent:
+    def polynomial(self, g_uS: ArrayLike, z: ArrayLike | None = None) -> PolynomialCurrent:
         g = checked("g_uS", g_uS, 0.0)
         return PolynomialCurrent(g, np.zeros_like(g), np.zeros_like(g))
 
@@ -119,7 +130,7 @@ class CubicIV(AbstractPolynomialIV):
     def v_limit_V(self) -> float:
         return 1 / math.sqrt(3 * self.k3_per_V2)
 
-    def polynomial(self, g_uS: ArrayLike) -> PolynomialCurrent:
+    def polynomial(self, g_uS: ArrayLike, z: ArrayLike | None = None) -> PolynomialCurrent:
         g = checked("g_uS", g_uS, 0.0)
         return PolynomialCurrent(g, np.zeros_like(g), -self.k3_per_V2 * g)
 
@@ -138,15 +149,15 @@ class SinhIV(AbstractIVCurve):
     def v_limit_V(self) -> float:
         return 20 * self.v0_V
 
-    def current_uA(self, g_uS: ArrayLike, v_V: ArrayLike) -> Floats:
+    def current_uA(self, g_uS: ArrayLike, v_V: ArrayLike, z: ArrayLike | None = None) -> Floats:
         g, v = self._arguments(g_uS, v_V)
         return g * self.v0_V * np.sinh(v / self.v0_V)
 
-    def slope_uS(self, g_uS: ArrayLike, v_V: ArrayLike) -> Floats:
+    def slope_uS(self, g_uS: ArrayLike, v_V: ArrayLike, z: ArrayLike | None = None) -> Floats:
         g, v = self._arguments(g_uS, v_V)
         return g * np.cosh(v / self.v0_V)
 
-    def polynomial(self, g_uS: ArrayLike) -> None:
+    def polynomial(self, g_uS: ArrayLike, z: ArrayLike | None = None) -> None:
         return None
 
 
@@ -179,7 +190,7 @@ class MiloIV(AbstractPolynomialIV):
     def v_limit_V(self) -> float:
         return self.v_max_V
 
-    def polynomial(self, g_uS: ArrayLike) -> PolynomialCurrent:
+    def polynomial(self, g_uS: ArrayLike, z: ArrayLike | None = None) -> PolynomialCurrent:
         g = checked("g_uS", g_uS, 0.0, above_low=True)
         log_g = np.log10(g * 1e-6)
         n2, n3 = (
@@ -197,8 +208,60 @@ class MiloIV(AbstractPolynomialIV):
             )
 
 
+class ScatteredIV(MiloIV):
+    """Measured currents of devices that differ, each with a curve of its own.
+
+    Equation   I = (g + dg) V + (N2 + d2) V^2 + (N3 + d3) V^3, d3 = g s3 x3, d2 = g s2 x2 - lean23 d3,
+               dg = -lean12 d2 - lean13 d3: what a device has of its own leaves the best straight line through its
+               currents as it was programmed. ln s2, ln s3 polynomials in log10(G in S); x2, x3 of each device fixed,
+               standard normal or of Student's t with tail_nu degrees of freedom
+    Valid      |V| <= v_max_V, g_low to g_high; the spreads of the ends hold beyond
+    Source     a fit of measured currents (calibration.fit_iv)
+    """
+
+    kind: Literal["scattered"] = "scattered"  # type: ignore[assignment]
+    k2_log_sigma: Coefficients = Field(description="ln(s.d. of N2 / G over devices in 1/V) in powers of log10(G in S)")
+    k3_log_sigma: Coefficients | None = Field(
+        None, description="ln(s.d. of N3 / G over devices in 1/V^2), likewise; none: no spread"
+    )
+    lean12_V: Number = Field(description="Slope of the best line through V^2 over the measured voltages")
+    lean13_V2: Number = Field(description="Slope of the best line through V^3")
+    lean23_V: Number = Field(description="Curvature of the best parabola through V^3")
+    tail_nu: Positive | None = Field(None, description="Degrees of freedom of Student's t; none: normal")
+
+    @property
+    def n_normals(self) -> int:
+        return 2
+
+    def polynomial(self, g_uS: ArrayLike, z: ArrayLike | None = None) -> PolynomialCurrent:
+        g, n2, n3 = mean = super().polynomial(g_uS)
+        if z is None:
+            return mean
+        x2, x3 = checked("z", z) if self.tail_nu is None else _student(checked("z", z), self.tail_nu)
+        log_g = np.log10(np.clip(g, self.g_low_uS, self.g_high_uS) * 1e-6)
+        s2, s3 = (
+            0.0 if logs is None else np.exp(np.polynomial.polynomial.polyval(log_g, logs))
+            for logs in (self.k2_log_sigma, self.k3_log_sigma)
+        )
+        d3 = g * s3 * x3
+        d2 = g * s2 * x2 - self.lean23_V * d3
+        return PolynomialCurrent(g - self.lean12_V * d2 - self.lean13_V2 * d3, n2 + d2, n3 + d3)
+
+
+def _student(z: Floats, nu: float) -> Floats:
+    """Values of Student's t with the ranks of standard normals."""
+    return np.interp(z, *_quantiles(nu))
+
+
+@lru_cache(maxsize=8)
+def _quantiles(nu: float) -> tuple[Floats, Floats]:
+    z = np.linspace(-8.0, 8.0, 3201)
+    half = stdtrit(nu, ndtr(z[:1601]))
+    return z, np.concatenate([half, -half[-2::-1]])
+
+
 def _kinds() -> Mapping[str, type[StrictModel]]:
-    return {"linear": LinearIV, "cubic": CubicIV, "sinh": SinhIV, "milo": MiloIV}
+    return {"linear": LinearIV, "cubic": CubicIV, "sinh": SinhIV, "milo": MiloIV, "scattered": ScatteredIV}
 
 
-IVCurve = Annotated[LinearIV | CubicIV | SinhIV | MiloIV, KindOf(_kinds)]
+IVCurve = Annotated[LinearIV | CubicIV | SinhIV | MiloIV | ScatteredIV, KindOf(_kinds)]

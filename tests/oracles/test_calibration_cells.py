@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from calibration.iv import fit_iv
+from calibration.iv_cells import cell_curves
 from calibration.pulses import fit_pulses
 from calibration.tables import IVTable, PulseTable
 from calibration.write_table import WriteVerifyTable
@@ -38,6 +39,29 @@ def test_nonlinearity_of_cells_left_out_lies_in_the_predicted_band():
     g, hit = np.concatenate(inside, axis=1)
     for group in np.array_split(np.argsort(g), 4):  # and over the conductance: about 307 cells in each
         assert hit[group].mean() == pytest.approx(0.9, abs=0.07)
+
+
+def test_devices_of_a_fit_differ_as_cells_left_out_do():
+    """Curvature and cubic term of each cell among those of 400 devices with its best line, the noise of its currents
+    added, whose tails are those of the fit as well."""
+    table = IVTable.from_csv(IV_FILE)
+    cells = np.unique(table.cell)
+    inside = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        train = np.isin(table.cell, rng.permutation(cells)[:717])
+        fit = fit_iv(IVTable(cell=table.cell[train], v_V=table.v_V[train], i_uA=table.i_uA[train]))
+        iv = fit.to_device().iv
+        others = cell_curves(table.cell[~train], table.v_V[~train], table.i_uA[~train])
+        others = others.only((others.g_uS > fit.window_uS[0]) & (others.g_uS < fit.window_uS[1]))
+        g0 = np.tile(fit.coefficients(others.g_uS)[0], (400, 1))
+        _, a2, a3 = iv.polynomial(g0, rng.standard_normal((2, *g0.shape)))
+        r = others.triangle
+        drawn = np.stack([r[:, 2, 2] * a2 + r[:, 2, 3] * a3, r[:, 3, 3] * a3])
+        drawn += others.noise_uA * rng.standard_t(iv.tail_nu, drawn.shape)
+        rank = np.mean(drawn < others.parts[:, 2:].T[:, None], axis=1)
+        inside.append(np.mean((rank > 0.05) & (rank < 0.95), axis=1))
+    assert np.mean(inside, axis=0) == pytest.approx([0.9, 0.9], abs=0.03)  # 1200 cells: 3.5 standard errors
 
 
 def test_instrument_of_the_iv_sweep():
@@ -96,6 +120,14 @@ def test_steps_of_ramps_left_out():
         spread = np.hypot(fit.spread(direction, state), np.sqrt(2) * fit.value(f"{direction}_read_noise"))
         inside = np.abs(step - fit.step(direction, state)) < 1.645 * spread
         assert 0.85 < inside.mean() < 0.97
+
+
+def test_ramps_differ_by_a_few_percent():
+    """The search once stopped at a spread of nought among ramps, where the likelihood is flat, 58 nats below."""
+    fit = fit_pulses(PulseTable.from_csv(RAMPS), model="tabulated, constant spread")
+    up, down = (next(p for p in fit.parameters if p.name == f"{d}_cycle_sigma") for d in ("up", "down"))
+    assert 0.01 < up.low < up.value < up.high < 0.04
+    assert 0.002 < down.low < down.value < down.high < 0.02
 
 
 def test_read_noise_of_a_single_series_is_not_taken_for_steps():

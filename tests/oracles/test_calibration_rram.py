@@ -35,12 +35,12 @@ def _groups(fit, frame, times=None):
 
 def test_cells_left_out_lie_in_the_predicted_band_at_every_time_and_level(halves):
     train, test = halves
-    fit = fit_relaxation(RetentionTable.from_frame(train.drop(columns="level")), model="9 slopes, each time")
+    fit = fit_relaxation(RetentionTable.from_frame(train.drop(columns="level")), model="13 slopes, each time")
     rows = list(_groups(fit, test))
     assert len(rows) == 24
     assert not any(goodness.rejected for goodness in fit.goodness)
     assert all(0.87 <= share <= 0.93 for *_, share, _ in rows), rows
-    # quantiles of each group: as far from those measured as the quantiles of the cells that were fitted are
+    # quantiles of each group: no further from those measured than the quantiles of the cells that were fitted are
     z = np.linspace(-4, 4, 161)
     weight = np.exp(-0.5 * z**2) / np.exp(-0.5 * z**2).sum()
     p = [0.01, 0.1, 0.5, 0.9, 0.99]
@@ -58,9 +58,9 @@ def test_cells_left_out_lie_in_the_predicted_band_at_every_time_and_level(halves
             ours.append((shifts[order][np.searchsorted(share, p)] - measured) / spread)
             theirs.append((np.quantile(known[column] - known.g_0s_uS, p) - measured) / spread)
     ours, theirs = np.array(ours), np.array(theirs)
-    assert np.abs(ours[:, 2]).max() < 0.05
-    assert np.mean(np.abs(ours[:, 1:4]) < 0.05) >= 0.9
-    assert np.sqrt(np.mean(ours**2)) < 1.25 * np.sqrt(np.mean(theirs**2))
+    assert np.abs(ours[:, 2:4]).max() < 0.05
+    assert np.mean(np.abs(ours[:, 1:4]) < 0.05) >= 0.95
+    assert np.sqrt(np.mean(ours**2)) < 1.1 * np.sqrt(np.mean(theirs**2))
 
 
 def test_the_band_holds_two_decades_beyond_the_last_time(halves):
@@ -77,15 +77,15 @@ def test_the_band_holds_two_decades_beyond_the_last_time(halves):
 
 def test_power_law_drift_loses_on_these_cells(halves):
     fit = fit_relaxation(RetentionTable.from_frame(halves[0][::6].drop(columns="level")), folds=2)
-    assert "9 slopes" in fit.model or "5 slopes" in fit.model
+    assert "slopes" in fit.model
     score = {c.model: c for c in fit.candidates}
     rival = score["power-law drift"]
     assert score[fit.model].score - rival.score > 10 * rival.score_se
     assert not any("fit_drift" in text for text in fit.warnings)
 
 
-@pytest.mark.parametrize(("left_out_C", "within"), [(180, 0.25), (220, 0.25)])
-def test_the_spread_at_a_temperature_left_out(left_out_C, within):
+@pytest.mark.parametrize(("left_out_C", "within", "off_band"), [(140, 0.1, 0.03), (180, 0.25, 0.03), (220, 0.25, 0.12)])
+def test_the_spread_at_a_temperature_left_out(left_out_C, within, off_band):
     frame = pd.read_csv(DATA / "rram_techA_bake.csv").rename(columns={"bake_C": "temperature_C"})
     some = frame[frame.cell % 4 == 0]
     fit = fit_retention(RetentionTable.from_frame(some[some.temperature_C != left_out_C]), model="each temperature")
@@ -93,10 +93,13 @@ def test_the_spread_at_a_temperature_left_out(left_out_C, within):
     energy = fit.activation_eV[0]
     assert 0.1 < energy.low < energy.value < energy.high < 0.3
     seen = frame[frame.temperature_C == left_out_C]
-    shift, errors = seen.g_after_uS - seen.g_before_uS, []
-    for low in range(0, 180, 30):
+    shift, errors, shares = seen.g_after_uS - seen.g_before_uS, [], []
+    for low in range(0, 240, 30):
         own = seen.g_before_uS.between(low, low + 30)
         mean, spread = fit.moments_uS(seen.g_before_uS[own].to_numpy(), left_out_C)
         predicted = np.sqrt(np.mean(spread**2) + np.var(mean))
         errors.append(predicted / shift[own].std() - 1)
+        band = fit.quantiles_uS(seen.g_before_uS[own].to_numpy(), [0.05, 0.95], left_out_C)
+        shares.append(np.mean((shift[own] > band[:, 0]) & (shift[own] < band[:, 1])))
     assert np.sqrt(np.mean(np.square(errors))) < within, errors
+    assert np.sqrt(np.mean(np.square(np.array(shares) - 0.9))) < off_band, shares

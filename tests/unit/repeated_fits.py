@@ -98,9 +98,9 @@ def _quadratic(seed: int) -> Repeat:
 
 def _cubic(seed: int, tail_nu: float | None = None) -> Repeat:
     tails, own = (", heavy tails", [tail_nu]) if tail_nu else ("", [])
-    fit = c.fit_iv(tables.cubics(seed, tail_nu), model=f"cubic, degree 2{tails}")
-    k2_sigma, k3_mean, k3_sigma = (tables.CUBIC[name] for name in ("k2_sigma", "k3_mean", "k3_sigma"))
-    means = tables.cubic_mean(fit.nodes_uS)
+    fit = c.fit_iv(iv.cubics(seed, tail_nu), model=f"cubic, degree 2{tails}")
+    k2_sigma, k3_mean, k3_sigma = (iv.CUBIC[name] for name in ("k2_sigma", "k3_mean", "k3_sigma"))
+    means = iv.cubic_mean(fit.nodes_uS)
     return repeat(fit, [*means, *[k2_sigma] * 3, k3_mean, k3_sigma, *own, 0.5, 0.05, 0.02])
 
 
@@ -241,15 +241,15 @@ _ALL = [
     ),
     Case(
         "fit_iv", "cubic, degree 2", "512 x 20", _cubic,
-        "quadratic, degree 2", lambda s: rejected(c.fit_iv(tables.cubics(s), model="quadratic, degree 2")),
+        "quadratic, degree 2", lambda s: rejected(c.fit_iv(iv.cubics(s), model="quadratic, degree 2")),
     ),
     Case(
         "fit_iv", "cubic, heavy tails", "512 x 20", lambda s: _cubic(s, 4.0),
-        "normal tails", lambda s: rejected(c.fit_iv(tables.cubics(s, 4.0), model="cubic, degree 2")),
+        "normal tails", lambda s: rejected(c.fit_iv(iv.cubics(s, 4.0), model="cubic, degree 2")),
     ),
     Case(
         "fit_iv", "sinh", "512 x 20", lambda s: repeat(c.fit_iv(tables.sinhs(s), model="sinh"), {"v0": tables.V0_V}),
-        "sinh, where there is a parabola", lambda s: rejected(c.fit_iv(tables.cubics(s), model="sinh")),
+        "sinh, where there is a parabola", lambda s: rejected(c.fit_iv(iv.cubics(s), model="sinh")),
     ),
     Case(
         "fit_stuck", "three rates", "10,240 writes", lambda s: _stuck(s, stuck.RATES),

@@ -128,27 +128,6 @@ def some_traps(seed: int, cells: int = 16, share: float = 0.5) -> c.ReadTrace:
     return telegraph.trace(g)
 
 
-CUBIC = {"k2": (0.8, 0.4, 0.2), "k2_sigma": 0.15, "k3_mean": 0.5, "k3_sigma": 0.8}
-
-
-def cubics(seed: int, tail_nu: float | None = None) -> c.IVTable:
-    """Cells whose best lines have slopes of 10 to 100 uS: k2 a parabola in it, k3 with a mean and a spread of its own;
-    normal, or Student's t with tail_nu degrees of freedom."""
-    rng = np.random.default_rng(seed)
-    slope = rng.uniform(10, 100, CELLS)
-    z = rng.standard_normal((2, CELLS)) if tail_nu is None else rng.standard_t(tail_nu, (2, CELLS))
-    k2 = cubic_mean(slope) + CUBIC["k2_sigma"] * z[0]
-    k3 = CUBIC["k3_mean"] + CUBIC["k3_sigma"] * z[1]
-    r = np.linalg.qr(iv.V[:, None] ** np.arange(4))[1]
-    a2, a3 = slope * (k2 - r[2, 3] / r[2, 2] * k3), slope * k3
-    return iv.table(slope - (r[1, 2] * a2 + r[1, 3] * a3) / r[1, 1], a2, a3, seed, noise=0.02)
-
-
-def cubic_mean(slope_uS: Floats) -> Floats:
-    """Mean k2 of `cubics` [1/V]."""
-    return np.polynomial.Polynomial.fit([10, 55, 100], CUBIC["k2"], 2)(np.asarray(slope_uS))
-
-
 V0_V = 0.25
 
 

@@ -7,7 +7,7 @@ import torch
 from crossbar_sim.array.programmed import ProgrammedMatrix
 from crossbar_sim.kernels.conductance import device_keys, device_normals
 from crossbar_sim.spec import ChipSpec
-from device_models.effects import CubicIV, DeviceAsymmetry, GlobalAsymmetry, MiloIV, SinhIV, StateAsymmetry
+from device_models.effects import CubicIV, DeviceAsymmetry, GlobalAsymmetry, MiloIV, ScatteredIV, SinhIV, StateAsymmetry
 from device_models.errors import SpecError, UsageError
 
 N_IN, N_OUT = 50, 70
@@ -71,6 +71,29 @@ def test_amplitudes_are_bent_by_the_current_of_every_device(iv):
         return iv.current_uA(g, x / 4.0 * 0.4) / 0.4 * 4.0
 
     _check(programmed, _by_device(programmed, current))
+
+
+@pytest.mark.parametrize("tail_nu", [None, 4.0])
+def test_devices_have_currents_of_their_own(tail_nu):
+    iv = ScatteredIV(
+        k2_log_sigma=(-1.0, 0.2), k3_log_sigma=(-0.5,), lean12_V=0.1, lean13_V2=0.2, lean23_V=0.3, tail_nu=tail_nu
+    )
+    held = {"range": {"kind": "static", "value": 4.0}, "bits": None, "encoding": AMPLITUDE}
+    window = {"device.g_min_uS": 50.0, "device.g_max_uS": 225.0}
+    programmed = _programmed(BARE.evolve(**window, dac=held).evolve(**{"device.iv": iv}))
+    keys = device_keys(3, "fc", programmed.matrix.layout)[0]
+
+    def current(d, g, x, corner):
+        z = np.empty((2, *g.T.shape), np.float32)
+        device_normals(keys.curvature[d], *corner, z[0])
+        device_normals(keys.cubic[d], *corner, z[1])
+        return iv.current_uA(g, x / 4.0 * 0.4, z.transpose(0, 2, 1)) / 0.4 * 4.0
+
+    expected = _by_device(programmed, current)
+    assert not np.allclose(
+        expected, _by_device(programmed, lambda d, g, x, _: iv.current_uA(g, x / 10) * 10), rtol=1e-2
+    )
+    _check(programmed, expected)
 
 
 def test_with_exact_inputs_a_polarity_leaves_positive_ones_alone():

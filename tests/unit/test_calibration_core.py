@@ -9,6 +9,7 @@ from calibration import FitPicture, ProgrammingTable, fit_programming
 from calibration.fit import Fit, Goodness, Parameter, build_device
 from calibration.goodness import dispersion_test, normal_scores, shape_test, sum_of_squares_test
 from calibration.intervals import bootstrap, hessian, normal_draws, percentile_intervals, profile_interval
+from calibration.maximum import profile
 from calibration.selection import Law, rank_laws
 from device_models.errors import SpecError, StoreError, UsageError
 
@@ -112,6 +113,18 @@ def test_profile_interval_of_a_rate_covers():
         assert deviance(low) == pytest.approx(stats.chi2.ppf(0.9, 1), rel=1e-3)
         covered.append(low <= 20.0 <= high)
     assert abs(np.mean(covered) - 0.9) < 0.05  # 3 standard errors and the steps of a Poisson number
+
+
+def test_profile_of_what_the_data_leave_open_stays_finite():
+    x = np.random.default_rng(0).standard_normal(100)
+
+    def per_unit(theta):  # the second parameter matters only near the first one's estimate
+        return -0.5 * (x - theta[0] - 0.2 * np.exp(-0.5 * theta[1] ** 2)) ** 2
+
+    low, high = profile(per_unit, np.array([x.mean(), 9.0]), 1, None, np.eye(2))
+    assert np.all(np.isfinite([low, high]))
+    own = profile(per_unit, np.array([x.mean(), 9.0]), 0, [(-5.0, 5.0), (8.0, 9.0)], 0.01 * np.eye(2))
+    assert own == pytest.approx(x.mean() + np.array([-0.1645, 0.1645]), abs=2e-3)
 
 
 def test_profile_interval_ends_at_a_bound():

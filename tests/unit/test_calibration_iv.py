@@ -32,6 +32,27 @@ def parabolas(seed, n=512, sigma=0.1, student=None):
     return slope - a2 * np.polyfit(V, V**2, 1)[0], a2, np.zeros(n), slope  # g at zero so that the best line has `slope`
 
 
+CUBIC = {"k2": (0.8, 0.4, 0.2), "k2_sigma": 0.15, "k3_mean": 0.5, "k3_sigma": 0.8}
+
+
+def cubics(seed, tail_nu=None, n=512):
+    """Cells whose best lines have slopes of 10 to 100 uS: k2 a parabola in it, k3 with a mean and a spread of its own;
+    normal, or Student's t with tail_nu degrees of freedom."""
+    rng = np.random.default_rng(seed)
+    slope = rng.uniform(10, 100, n)
+    z = rng.standard_normal((2, n)) if tail_nu is None else rng.standard_t(tail_nu, (2, n))
+    k2 = cubic_mean(slope) + CUBIC["k2_sigma"] * z[0]
+    k3 = CUBIC["k3_mean"] + CUBIC["k3_sigma"] * z[1]
+    r = np.linalg.qr(V[:, None] ** np.arange(4))[1]
+    a2, a3 = slope * (k2 - r[2, 3] / r[2, 2] * k3), slope * k3
+    return table(slope - (r[1, 2] * a2 + r[1, 3] * a3) / r[1, 1], a2, a3, seed, noise=0.02)
+
+
+def cubic_mean(slope_uS):
+    """Mean k2 of `cubics` [1/V]."""
+    return np.polynomial.Polynomial.fit([10, 55, 100], CUBIC["k2"], 2)(np.asarray(slope_uS))
+
+
 def test_intervals_cover_and_are_centred():
     covered, offset = [], []
     for seed in range(30):
@@ -98,6 +119,23 @@ def test_linear_cells_make_an_ohmic_device():
     assert isinstance(fit.to_device().iv, LinearIV)
 
 
+@pytest.mark.parametrize("tail_nu", [None, 4.0])
+def test_devices_differ_as_the_cells_do(tail_nu):
+    """Curvature and cubic term of devices about the best line through their currents, against the band of the fit."""
+    tails = ", heavy tails" if tail_nu else ""
+    fit = fit_iv(cubics(0, tail_nu), model=f"cubic, degree 2{tails}")
+    iv = fit.to_device().iv
+    z = np.random.default_rng(1).standard_normal((2, 20_000))
+    r = fit.triangle
+    for slope in (20.0, 50.0, 90.0):
+        g, a2, a3 = iv.polynomial(np.full(20_000, fit.coefficients(np.array([slope]))[0]), z)
+        np.testing.assert_allclose(g + (r[1, 2] * a2 + r[1, 3] * a3) / r[1, 1], slope, rtol=2e-3)
+        found = np.stack([a2 + r[2, 3] / r[2, 2] * a3, a3]) / slope
+        low, high = fit.nonlinearity_band(np.array([slope]))
+        inside = np.mean((found > low) & (found < high), axis=1)
+        assert inside == pytest.approx([0.9, 0.9], abs=0.01)  # 5 standard errors
+
+
 def test_device_carries_the_mean_current():
     g, a2, a3, _ = parabolas(5)
     fit = fit_iv(table(g, a2, a3, 5), model="cubic, degree 2")
@@ -106,6 +144,7 @@ def test_device_carries_the_mean_current():
     device = fit.to_device()
     current = device.iv.current_uA(g0, 0.4)
     assert current == pytest.approx(0.4 * g0 + 0.16 * n2 + 0.064 * n3, rel=3e-3)
+    assert device.iv.current_uA(g0, 0.4, np.zeros((2, 3))) == pytest.approx(current, rel=1e-12)
     true = at * (0.8 - 0.6 * (at - 10) / 90)
     assert n2 + fit.triangle[2, 3] / fit.triangle[2, 2] * n3 == pytest.approx(true, rel=0.06)
     assert len({d.iv.n2_coefficients for d in fit.sample_devices(5)}) == 5

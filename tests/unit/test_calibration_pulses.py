@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
+from calibration.pulse_laws import Series, StepLaw
 from calibration.pulses import PulseFit, fit_pulses
 from calibration.tables import PulseTable
 from device_models.errors import UsageError
@@ -84,13 +86,42 @@ def test_ranking_and_symmetry_point():
     assert fit.spread("down", 50.0) == pytest.approx(SPREAD, abs=0.05)  # 4 standard errors
 
 
+def test_likelihood_of_equal_steps_is_that_of_their_joint_normal_law():
+    """Of a ramp that jumps: both pieces share its factor."""
+    rng, (a, s, r, c) = np.random.default_rng(0), (0.02, 0.01, 0.015, 0.3)
+    pulse = [np.array([0, 1, 2, 4, 5]), np.array([7, 8, 10])]
+    after = np.concatenate([p[1:] - p[0] for p in pulse])
+    piece = np.repeat([0, 1], [4, 2])
+    same = piece[:, None] == piece
+    covariance = (c * a) ** 2 * np.outer(after, after) + r**2 * np.eye(6)
+    covariance += same * (s**2 * np.minimum.outer(after, after) + r**2)
+    y = rng.multivariate_normal(a * after, covariance)
+    first = [0.1, 0.6]
+    values = np.concatenate([[first[0]], first[0] + y[:4], [first[1]], first[1] + y[4:]])
+    number = np.repeat([0, 1], [5, 3])
+    series = Series.of(values, np.concatenate(pulse), np.zeros(8, int), number)
+    law = StepLaw("constant", relative=False, ramps=5)
+    theta = law.theta(np.array([a, s, r, c]), 1.0, 1.0)
+    assert law.natural(theta, 1.0, 1.0) == pytest.approx([a, s, r, c])
+    own = theta[-1] / (c / 0.1)  # theta is of the likelihood's own factor, which is the smaller one
+    assert own == pytest.approx(np.sqrt(4 / 5))
+    theta[-1] = c / 0.1
+    found = law.filtered(theta, series, 1.0).likelihood.sum()
+    assert found == pytest.approx(stats.multivariate_normal(a * after, covariance).logpdf(y), rel=1e-10)
+
+
 def test_cycles_that_differ_are_told_from_noise():
-    values = []
+    values, spreads, covered = [], [], []
     for seed in range(6):
         fit = fit_pulses(ramps(seed, n_ramps=30, cycle=0.2), model="soft bounds, constant spread")
-        values += [fit.value("up_cycle_sigma"), fit.value("down_cycle_sigma")]
+        for own in (p for p in fit.parameters if p.name.endswith("cycle_sigma")):
+            values.append(own.value)
+            covered.append(own.low <= 0.2 <= own.high)
+        spreads += [fit.value("up_spread"), fit.value("down_spread")]
         assert fit.intervals.endswith("robust to ramps that differ")
     assert np.mean(values) == pytest.approx(0.2, abs=4 * 0.2 / np.sqrt(2 * 29 * 12))  # 4 standard errors
+    assert np.mean(spreads) == pytest.approx(SPREAD, rel=0.03)  # 0.37 if ramps counted as alike
+    assert sum(covered) >= 9  # of 12; 90 % +- 9 %
     none = fit_pulses(ramps(0, n_ramps=30), model="soft bounds, constant spread")
     assert none.value("up_cycle_sigma") < 0.05
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from calibration.stuck import StuckFit, clopper_pearson, fit_stuck
+from calibration.intervals import clopper_pearson
+from calibration.stuck import StuckFit, fit_stuck
 from calibration.tables import ProgrammingTable, RetentionTable
 from device_models.effects import StuckFaults
 from device_models.errors import UsageError

@@ -4,11 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from calibration.circuit_tables import ReadTrace
 from calibration.device import fit_device
 from calibration.hidden_states import log_likelihood
 from calibration.telegraph import TelegraphFit, fit_telegraph
+from calibration.telegraph_cells import telegraph_cell
 from calibration.trap_share import band_variance
 from crossbar_sim.spec import ChipSpec
 from device_models.effects.telegraph import TelegraphNoise
@@ -101,6 +103,22 @@ def test_a_population_gives_the_share_of_traps_and_a_device(tmp_path):
     assert fit.window_uS is None  # one level
     fit.to_yaml(tmp_path / "telegraph.yaml")
     assert TelegraphFit.from_yaml(tmp_path / "telegraph.yaml").to_device(g_max_uS=60.0) == device
+
+
+def test_intervals_over_few_cells_are_those_of_students_t():
+    """Drawing eight cells again and again gave intervals that were a fifth too narrow."""
+    rng = np.random.default_rng(5)
+    g = np.concatenate([telegraph(rng, 1, 2000, amplitude) for amplitude in 2.0 * np.exp(0.2 * rng.standard_normal(8))])
+    fit = fit_telegraph(trace(g))
+    logs = [telegraph_cell(row).logs[0] for row in g]
+    low, high = stats.t.interval(0.9, 7, np.mean(logs), stats.sem(logs))
+    amplitude = fit.parameters[1]
+    assert np.log([amplitude.low, amplitude.high]) == pytest.approx([low, high])
+    assert np.quantile(np.log(fit.draws[:, 1]), [0.05, 0.95]) == pytest.approx([low, high], abs=0.3 * (high - low) / 2)
+    two = fit_telegraph(trace(g[:2]))
+    assert np.all(np.isfinite(two.draws))
+    assert any("hardly identified" in text for text in two.warnings)
+    assert len(two.sample_devices(50, g_max_uS=60.0)) == 50
 
 
 def test_traps_are_taken_off_the_read_noise_of_a_device():

@@ -10,7 +10,7 @@ from crossbar_sim.array.programmed import ProgrammedMatrix
 from crossbar_sim.circuit.effective import effective_conductance
 from crossbar_sim.spec import ChipSpec, WiresSpec
 from crossbar_sim.study.circuit_read import CircuitRead
-from device_models.effects import CubicIV, DeviceAsymmetry, GlobalAsymmetry, SinhIV
+from device_models.effects import CubicIV, DeviceAsymmetry, GlobalAsymmetry, ScatteredIV, SinhIV
 from device_models.errors import UsageError
 
 N_OUT, N_IN, T, READS = 7, 20, 6, 3
@@ -28,6 +28,10 @@ def _rows(report, tier, versus):
     return report.frame[(report.frame["tier"] == tier) & (report.frame["versus"] == versus)]
 
 
+SCATTERED = ScatteredIV(
+    n2_coefficients=(1e-6,), n3_coefficients=(-1e-6,), k2_log_sigma=(-1.0,), k3_log_sigma=(-1.0,), lean12_V=0.1,
+    lean13_V2=0.02, lean23_V=0.3, tail_nu=5.0, g_low_uS=1.0,
+)  # fmt: skip
 CHIPS = {
     "exact inputs and outputs": PLAIN,
     "bare preset": PCM,
@@ -54,6 +58,9 @@ CHIPS = {
     "polarity": PCM.evolve(**{"device.polarity": DeviceAsymmetry(sigma=0.1)}),
     "cubic": PCM.evolve(**{"dac.encoding": "amplitude"}).evolve(**{"device.iv": CubicIV(k3_per_V2=2.0)}),
     "sinh": PCM.evolve(**{"dac.encoding": "amplitude"}).evolve(**{"device.iv": SinhIV(v0_V=0.2)}),
+    "currents that differ": PCM.evolve(**{"dac.encoding": "amplitude"}).evolve(
+        **{"device.iv": SCATTERED, "device.g_min_uS": 1.0}
+    ),
 }
 
 
