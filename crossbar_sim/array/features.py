@@ -74,9 +74,12 @@ class PolynomialFeatures(AbstractFeatures):
         held = np.where(carries, g_uS, 1.0)
         current = self.iv.polynomial(held, z if self.normals else None)
         assert current is not None
-        parts = (current.g_uS, current.n2_uS_per_V * self.v_read_V, current.n3_uS_per_V2 * self.v_read_V**2)
-        linear, *rest = (np.where(carries, part / held, 0.0).astype(g_uS.dtype) for part in parts)
-        return [linear if self.normals else 1.0, *rest]
+
+        def relative(part: Floats) -> Floats:
+            return np.where(carries, part / held, 0.0).astype(g_uS.dtype)
+
+        bent = (relative(current.n2_uS_per_V * self.v_read_V), relative(current.n3_uS_per_V2 * self.v_read_V**2))
+        return [relative(current.g_uS) if self.normals else 1.0, *bent]
 
     def drives(self, codes: torch.Tensor, levels: int) -> Sequence[torch.Tensor]:
         return codes, codes.square() / levels, codes**3 / levels**2
