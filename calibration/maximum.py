@@ -18,7 +18,7 @@ PerUnit = Callable[[Floats], Floats]
 
 _STEP, _SLOPE_STEP = 1e-3, 1e-5
 """Of second and first differences, in parameters that are scaled to be of order one."""
-_FARTHEST = 1000.0
+_FARTHEST = 8.0
 
 
 class Maximum(NamedTuple):
@@ -168,8 +168,8 @@ def profile(
 ) -> tuple[float, float]:
     """Ends of the profile likelihood's interval of parameter i about the maximum `values`.
 
-    An end that the data leave open lies `_FARTHEST` standard errors away, or at the bound. covariance: of a normal law,
-    from which searches begin.
+    An end that the data leave open lies eight standard errors away, or at the bound. covariance: of a normal law, from
+    which searches begin.
     """
     lows, highs = _ends(bounds, len(values))
     others = np.arange(len(values)) != i
