@@ -15,7 +15,6 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
-from scipy.special import ndtr, stdtrit
 
 from device_models.effects.checks import checked
 from device_models.errors import UsageError
@@ -255,6 +254,8 @@ def _student(z: Floats, nu: float) -> Floats:
 
 @lru_cache(maxsize=8)
 def _quantiles(nu: float) -> tuple[Floats, Floats]:
+    from scipy.special import ndtr, stdtrit  # loaded only where devices have heavy tails
+
     z = np.linspace(-8.0, 8.0, 3201)
     half = stdtrit(nu, ndtr(z[:1601]))
     return z, np.concatenate([half, -half[-2::-1]])

@@ -78,7 +78,7 @@ def test_an_effect_knows_whether_it_acts(effect, ideal):
         (lambda: StateAsymmetry(below_uS=()), "at least one coefficient"),
         (lambda: GlobalAsymmetry(a_in=1.0), "globalasymmetry.a_in = 1.0: input should be less than 1"),
         (lambda: CubicIV(k3_per_V2=0.0), "cubiciv.k3_per_V2 = 0.0: must be above 0"),
-        (lambda: _Holder(iv={"kind": "sihn"}), 'must be one of linear, cubic, sinh, milo; nearest: "sinh"'),
+        (lambda: _Holder(iv={"kind": "sihn"}), 'must be one of linear, cubic, sinh, milo, scattered; nearest: "sinh"'),
         (lambda: _Holder(polarity="globl"), 'nearest: "global"'),
     ],
 )  # fmt: skip
