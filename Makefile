@@ -38,6 +38,8 @@ bench: $(INSTALLED)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -P tests/benchmarks/calibration.py
 	# other simulators; the drawing library of one is compiled: apt install libcairo2-dev
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	# one of them asks for torchvision, which nothing here uses and whose builds do not all fit a torch without CUDA
+	$(BIN)/pip uninstall --quiet --yes torchvision
 	$(BIN)/python tests/benchmarks/circuit.py
 	OMP_WAIT_POLICY=passive $(BIN)/python tests/benchmarks/peers.py
 
