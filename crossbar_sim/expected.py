@@ -19,7 +19,9 @@ from crossbar_sim.array.features import features_of
 from crossbar_sim.array.many import memory_bytes
 from crossbar_sim.array.matrix import device_tables
 from crossbar_sim.array.read_numba import PROBED_COLUMNS
+from crossbar_sim.array.readout import Readout
 from crossbar_sim.converters.dac import WHOLE, input_passes
+from crossbar_sim.converters.elementwise import ELEMENTWISE
 from crossbar_sim.kernels.conductance import plane_tables
 from crossbar_sim.kernels.gemm import HAS_PAIRS
 from crossbar_sim.kernels.pairs import is_plain_pair
@@ -33,19 +35,22 @@ VECTORS = 512
 _LATER_S = 1.0  # by then devices have all that they will ever have
 
 # multiply-adds of the digital forward
-PLAIN_WEIGHT, PLAIN_DEVICE = 270.0, 170.0
+PRODUCT, NOISY_PRODUCT = 0.57, 0.3
+"""A weight and a vector of a read, and of the variances of its read noise."""
+PLAIN_WEIGHT, PLAIN_DEVICE = 155.0, 120.0
 """State of a weight of plain pairs (kernels.pairs), and of each of its devices where they differ from their targets."""
-WEIGHT, DEVICE = 250.0, 420.0
+WEIGHT, DEVICE = 150.0, 250.0
 """The same of any other weight, for each plane, and of each of its devices."""
-FEATURE, TRAP, PULSE = 400.0, 1240.0, 60.0
+FEATURE, TRAP, PULSE = 290.0, 550.0, 29.0
 """A further feature of a device (array.features), a trap, a pulse that write-verify may take."""
-WIRES = {"ratio": 300.0, "first_order": 300.0, "exact": 100_000.0}
+WIRES = {"ratio": 180.0, "first_order": 180.0, "exact": 100_000.0}
 """Wires around a device, by model."""
-INPUT, PASS = 15.0, 90.0
+INPUT, PASS = 59.0, 93.0
 """An input of a feature; one of each pass where there are several."""
-CONVERSION, ADC, SEARCH, NORMAL = 65.0, 40.0, 250.0, 75.0
-"""An output of a part: without ADC, more with one, with one that searches its table, where it draws random numbers."""
-PROBED, DESCENT = 3.0, 1700.0
+CONVERSION, ADC, STAGES, SEARCH, NORMAL = 4.2, 13.0, 144.0, 154.0, 30.0
+"""An output of a part: without ADC, more with one, where errors and stages come one after the other, with an ADC that
+searches its table, where it draws random numbers."""
+PROBED, DESCENT = 3.6, 1700.0
 """A weight and a vector of a reference read, whose few vectors are multiplied less fast; a weight and a step of
 gradient descent beside its read and its state."""
 
@@ -127,6 +132,8 @@ class _Traits(NamedTuple):
     """Whether kernels.pairs knows all that happens to the devices."""
     varied: bool
     """Whether devices differ from their targets."""
+    staged: bool
+    """Whether outputs pass errors or stages of their own on the way to their codes."""
 
 
 @lru_cache(maxsize=64)
@@ -136,6 +143,7 @@ def _traits(spec: ChipSpec) -> _Traits:
     layout = layout_of(spec.encoding) if whole else layout_of(spec.encoding).apart()
     table, effects = device_tables(spec.device, spec.programming, spec.read_noise, _LATER_S)
     features = features_of(spec)
+    readout = Readout.of(spec, 0, "", 0, 1, np.dtype(np.float32))
     written = isinstance(spec.programming, GradientDescentProgramming)
     plain = features is None and spec.tile.faults is None and not written
     return _Traits(
@@ -147,6 +155,7 @@ def _traits(spec: ChipSpec) -> _Traits:
         noisy=(1 if features is None else features.noise_features) if table.has_read else 0,
         plain=plain and all(is_plain_pair(table, plane, effects) for plane in plane_tables(layout)),
         varied=table.has_program or table.has_drift or table.has_frozen,
+        staged=not (readout.errors is None and readout.stage is None and type(readout.adc) in ELEMENTWISE),
     )
 
 
@@ -191,7 +200,7 @@ class _Cost:
     def read_work(self, vectors: int) -> float:
         how = self.how
         read = how.conversions * how.planes_read
-        products = self.cells * read * (how.features + how.noisy)
+        products = self.cells * read * (PRODUCT * how.features + NOISY_PRODUCT * how.noisy)
         inputs = self.tiles.n_in * (INPUT * how.features + (PASS * how.passes if how.passes > 1 else 0.0))
         return vectors * (products + inputs + self.outputs * read * self._conversion)
 
@@ -200,7 +209,8 @@ class _Cost:
         adc = self.spec.adc
         draws = self.how.noisy > 0 or (adc is not None and adc.output_noise is not None)
         search = SEARCH if isinstance(adc, RampAdcSpec | SarAdcSpec | TabulatedAdcSpec) else 0.0
-        return CONVERSION + (ADC if adc is not None else 0.0) + search + (NORMAL if draws else 0.0)
+        stages = STAGES if self.how.staged else 0.0
+        return CONVERSION + (ADC if adc is not None else 0.0) + stages + search + (NORMAL if draws else 0.0)
 
     @property
     def state_bytes(self) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import crossbar_sim as cs
+from crossbar_sim.expected import PRODUCT
 from device_models.errors import UsageError
 
 PCM = cs.ChipSpec.preset("pcm_1m")
@@ -132,13 +133,13 @@ def test_weights_that_are_copied_into_another_type_count_while_their_layer_is_co
 
 def test_time_follows_the_work():
     frozen, exact = (plan(spec).expected for spec in (FROZEN, PCM))
-    assert 1 < frozen.forward < exact.forward < 4  # the variance product is one more
+    assert 0.5 < frozen.forward < exact.forward < 4  # the variance product is one more
     few = plan(FROZEN, vectors=64).expected
     assert few.forward == pytest.approx(frozen.forward)
     assert few.set_time == pytest.approx(8 * frozen.set_time)
     assert frozen.mapping >= frozen.set_time
     serial = plan(FROZEN.evolve(**{"dac.encoding": {"kind": "bit_serial"}})).expected
-    assert serial.forward > 7  # seven passes, each a product
+    assert serial.forward > 7 * PRODUCT  # seven passes, each a product
     wires = plan(FROZEN.evolve(wires={"max_c": None})).expected
     assert wires.set_time > frozen.set_time
     assert wires.forward == frozen.forward  # they are folded into the weights
