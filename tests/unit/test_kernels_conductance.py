@@ -316,4 +316,4 @@ def test_every_device_of_every_layer_and_seed_has_keys_of_its_own(layout):
     keys = [device_keys(seed, layer, layout) for seed, layer in ((0, "a"), (1, "a"), (0, "b"))]
     words = [tuple(word) for planes in keys for plane in planes for part in plane for word in part.reshape(-1, 2)]
     pairs = sum(-(-len(plane.devices) // 2) for plane in layout.planes)
-    assert len(words) == len(set(words)) == 3 * ((6 + SHIFT_KEYS) * layout.n_devices + pairs)
+    assert len(words) == len(set(words)) == 3 * ((8 + SHIFT_KEYS) * layout.n_devices + pairs)
