@@ -44,7 +44,8 @@ def median_s(work: Callable[[], object]) -> float:
 def measure(blocks: int, vectors: int) -> Point:
     """Weights, vectors, seconds of each work, and MiB beyond the digital layers, measured and expected."""
     digital = smollm2_layers(blocks)
-    digital.inputs = {name: x.repeat(vectors // TOKENS, 1) for name, x in digital.inputs.items()}
+    for name, x in digital.inputs.items():
+        digital.inputs[name] = x.repeat(vectors // TOKENS, 1)
     small = Layers({"small": torch.nn.Linear(600, 300)}, {"small": torch.zeros(vectors, 600)})
     warm = cs.map_model(small, PCM)
     warm.chip.set_time("1d")

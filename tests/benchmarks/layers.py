@@ -17,6 +17,13 @@ def tokens_for(model: Any, count: int = TOKENS) -> torch.Tensor:
     return torch.randint(0, model.config.vocab_size, (1, count), generator=torch.Generator().manual_seed(0))
 
 
+class _Shared(dict[str, torch.Tensor]):
+    """Inputs that a mapped copy of the layers does not copy."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Shared:
+        return self
+
+
 class Layers(nn.Module):
     """Linear layers side by side; a forward runs each on inputs of its own, (count, n_in)."""
 
@@ -25,7 +32,7 @@ class Layers(nn.Module):
         self.names = {name.replace(".", "_"): name for name in layers}
         for flat, name in self.names.items():
             self.add_module(flat, layers[name])
-        self.inputs = inputs
+        self.inputs = _Shared(inputs)
 
     def forward(self) -> None:
         for flat, name in self.names.items():
