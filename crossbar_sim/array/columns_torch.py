@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crossbar_sim.array.drive import product_dtype
+from crossbar_sim.array.held import product_dtype
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.random_torch import read_normals
 from crossbar_sim.converters.states import UniformAdc

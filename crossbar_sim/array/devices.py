@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,14 +57,9 @@ class PlaneDevices(NamedTuple):
 
     def age(self, effective: Floats, variance: Floats) -> None:
         """Relative effective weights (n_out, n) and their per-read variances, which are not touched without any."""
-        weights, w_max, row, threads = self.weights, self.w_max, self.rows[0], torch.get_num_threads()
-        if self.are_plain_pairs:
-            pairs = pair_table(self.table, self.plane, self.keys)
-            share(age_pairs, (weights, w_max, *pairs, row, 0, effective[None], variance[None]), len(weights), threads)
-        else:
-            tables, none = (self.table, self.effects, self.plane, self.keys), np.empty((0, 0, 0), weights.dtype)
-            given = weights, w_max, *tables, row, 0, none, none, effective, variance
-            share(age_conductances, given, len(weights), threads)
+        none = np.empty((0, 0, 0), self.weights.dtype)
+        kernel, arguments = self._ageing((0, len(self.weights)), none, none, effective, variance)
+        share(kernel, arguments, len(self.weights), torch.get_num_threads())
 
     def shape(self, span: Span) -> tuple[int, int, int]:
         """Of the devices of some columns: (devices, columns, rows)."""
@@ -83,13 +79,20 @@ class PlaneDevices(NamedTuple):
 
     def _by_device(self, span: Span, g: Floats, variance: Floats) -> tuple[Callable[..., int], tuple[Any, ...]]:
         """The kernel of `age_tile` and what it takes beside a range of the columns."""
-        columns = slice(*span)
-        weights, w_max, place = self.weights[columns], self.w_max[columns], (self.rows[0], span[0])
-        if self.are_plain_pairs:
-            return age_pairs, (weights, w_max, *pair_table(self.table, self.plane, self.keys), *place, g, variance)
-        tables = self.table, self.effects, self.plane, self.keys
         no_sums = np.empty((0, 0), g.dtype), np.empty((0, 0), np.uint16 if g.dtype == np.float32 else g.dtype)
-        return age_conductances, (weights, w_max, *tables, *place, g, variance, *no_sums)
+        return self._ageing(span, g, variance, *no_sums)
+
+    def _ageing(
+        self, span: Span, g: Floats, variance: Floats, effective: Floats, spread: Floats
+    ) -> tuple[Callable[..., int], tuple[Any, ...]]:
+        """The kernel for devices `g` and `variance` of some columns or, where these are empty, for their sums."""
+        columns = slice(*span)
+        given = self.weights[columns], self.w_max[columns]
+        if self.are_plain_pairs:
+            out = (g, variance) if g.size else (effective[None], spread[None])
+            return age_pairs, (*given, *pair_table(self.table, self.plane, self.keys), self.rows[0], span[0], *out)
+        tables = self.table, self.effects, self.plane, self.keys
+        return age_conductances, (*given, *tables, self.rows[0], span[0], g, variance, effective, spread)
 
 
 def normals_of(keys: DeviceKeys, names: tuple[str, ...], shape: tuple[int, ...], first: Span) -> Floats:
@@ -149,12 +152,10 @@ def _features(
     devices: PlaneDevices, span: Span, features: AbstractFeatures | None, g: Floats, variance: Floats, noisy: int
 ) -> list[tuple[Floats, Floats | None]]:
     """Conductances of each feature of a tile, and the variances of the first `noisy`, which may be changed in place."""
-    if features is None:
-        return [(g, variance if noisy > 0 else None)]
-    draw = partial(normals_of, devices.keys, features.normals, g.shape, (devices.rows[0], span[0]))
-    return [
-        (g, variance if f < noisy else None)
-        if factor is None
-        else (g * factor, variance * (factor * factor) if f < noisy else None)
-        for f, factor in enumerate(features.factors(g, draw))
-    ]
+    factors: list[Floats | None] = [None]
+    if features is not None:
+        draw = partial(normals_of, devices.keys, features.normals, g.shape, (devices.rows[0], span[0]))
+        factors = features.factors(g, draw)
+    conductances = [g if factor is None else g * factor for factor in factors]
+    spreads = [variance if factor is None else variance * (factor * factor) for factor in factors[:noisy]]
+    return list(zip_longest(conductances, spreads))

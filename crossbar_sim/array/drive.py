@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crossbar_sim.array.held import Held
+from crossbar_sim.array.held import Held, product_dtype
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.stored import stored
 from crossbar_sim.converters.dac import Pass, split_codes
-from crossbar_sim.kernels.gemm import HAS_PAIRS
 from crossbar_sim.kernels.inputs import quantise_inputs
 from crossbar_sim.kernels.random import random_key
 from crossbar_sim.kernels.scratch import Scratch
@@ -158,8 +157,3 @@ def squares_of(matrix: AnalogMatrix, drive: torch.Tensor) -> torch.Tensor:
 
 def no_squares(matrix: AnalogMatrix) -> torch.Tensor:
     return torch.empty((0, 0), dtype=product_dtype(matrix))
-
-
-def product_dtype(matrix: AnalogMatrix) -> torch.dtype:
-    """Type of the variance product: that of the stored variances where the processor multiplies it fast, as GPUs do."""
-    return matrix.variance_dtype if matrix.device.type != "cpu" or HAS_PAIRS else matrix.dtype

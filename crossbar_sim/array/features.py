@@ -55,8 +55,11 @@ class PolarityFeatures(AbstractFeatures):
         self.normals = ("polarity",) if polarity.is_per_device else ()
 
     def factors(self, g_uS: Floats, normals: Callable[[], Floats]) -> list[Floats | None]:
-        z = normals()[0] if self.normals else 0.0
-        return [None, self.polarity.negative_factor(g_uS, z).astype(g_uS.dtype)]
+        return [None, self.negative_factor(g_uS, normals).astype(g_uS.dtype)]
+
+    def negative_factor(self, g_uS: Floats, normals: Callable[[], Floats]) -> NDArray[np.float64]:
+        """Conductance for negative inputs relative to g."""
+        return self.polarity.negative_factor(g_uS, normals()[0] if self.normals else 0.0)
 
     def drives(self, codes: torch.Tensor, levels: int) -> Sequence[torch.Tensor]:
         return codes.clamp(min=0), codes.clamp(max=0)

@@ -40,7 +40,7 @@ class Held:
         self.noisy = matrix.variance_flat is not None
         variances = (none,) if matrix.variance_flat is None else (matrix.variance_flat, *more)
         self.variance = tuple(stored(flat) for flat in variances)
-        self.square_type = stored(torch.empty(0, dtype=matrix.variance_dtype if HAS_PAIRS else dtype))
+        self.square_type = stored(torch.empty(0, dtype=product_dtype(matrix)))
         self.noise_variance, self.draws = matrix.output_noise**2, matrix.draws
         self.no_bias: NDArray = torch.zeros(matrix.plan.n_out, dtype=dtype).numpy()
         self.key: NDArray[np.uint32] = matrix.read_key
@@ -86,3 +86,8 @@ def _source(matrix: AnalogMatrix) -> tuple[object, ...]:
         matrix.readouts,
         matrix.read_key,
     )
+
+
+def product_dtype(matrix: AnalogMatrix) -> torch.dtype:
+    """Type of the variance product: that of the stored variances where the processor multiplies it fast, as GPUs do."""
+    return matrix.variance_dtype if matrix.device.type != "cpu" or HAS_PAIRS else matrix.dtype

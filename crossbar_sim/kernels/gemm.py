@@ -40,9 +40,9 @@ def panel_width(dtype: DTypeLike) -> int:
 
 
 @inner
-def n_steps(codes, n_rows):
+def n_steps(in_pairs, n_rows):
     """Steps of a packed panel for n_rows inputs: pairs of them where codes are stored as bfloat16."""
-    return (n_rows + 1) // 2 if codes.itemsize == 2 else n_rows
+    return (n_rows + 1) // 2 if in_pairs else n_rows
 
 
 def pack(weights, codes, packed):
@@ -137,7 +137,7 @@ def dot_rows(weights, first, x, sums):
 
     Flat weights and x are of the types of `pack`; for one vector, packing would take longer than the product.
     """
-    n_rows, at_once = x.shape[0], _rows_at_once(sums)
+    n_rows, at_once = x.shape[0], _rows_at_once(sums.itemsize)
     lanes = _VECTOR_BYTES // (x.itemsize if x.itemsize == 2 else sums.itemsize)
     done = n_rows // lanes * lanes
     for start in range(0, sums.shape[0], at_once):
@@ -154,8 +154,9 @@ def dot_rows(weights, first, x, sums):
 
 
 @inner
-def _rows_at_once(sums):
-    return min(8, _VECTOR_BYTES // sums.itemsize)
+def _rows_at_once(item_bytes):
+    """Rows that `_dot_rows` sums together, at most as many as a vector has sums of that size."""
+    return min(8, _VECTOR_BYTES // item_bytes)
 
 
 class _Builder:
@@ -345,7 +346,7 @@ def _dot_rows(typing_context, weights, first, stride, stop, x, sums, place):
     """`_rows_at_once` sums over inputs up to `stop`, a multiple of the inputs that vectors of both have."""
     bits, in_pairs = sums.dtype.bitwidth, x.dtype == types.uint16
     lanes = _VECTOR_BYTES * 8 // bits
-    n_rows = min(8, lanes)
+    n_rows = _rows_at_once.py_func(bits // 8)
     vector = ir.VectorType(ir.FloatType() if bits == 32 else ir.DoubleType(), lanes)
     words, halves, pairs = ir.VectorType(_I32, lanes), ir.VectorType(_I16, lanes), _Pairs(2 * lanes)
 

@@ -26,8 +26,7 @@ def quantise_inputs(
     Arguments  x (T, K); stops (n_tiles,) end of each row tile; static_range (n_tiles,) or empty for a range per
                vector; key of the uniforms, whose counters are input and try; tries (n_tiles, T), see `kernels.tries`;
                codes (T, K) out; squares (T, K) out, or (0, 0) where not needed, both perhaps stored as bfloat16;
-               full_scale (n_tiles, T) out: R;
-               clipped (T,) out: number of inputs of each vector beyond their range
+               full_scale (n_tiles, T) out: R; clipped (T,) out: number of inputs of each vector beyond their range
     Returns    number of inputs beyond their range
     Source     uniform symmetric quantiser, e.g. M. J. Rasch et al. (2023), DOI 10.1038/s41467-023-40770-4
     """

@@ -151,9 +151,9 @@ def _convert_in_stages(
         for j in range(n):
             v[j] = sums[t, j] * level
         if variances.shape[0] > 0:
-            row = min(t, variances.shape[0] - 1)
+            own = min(t, variances.shape[0] - 1)
             for j in range(n):
-                power = from_stored(variances, variances[row, j]) * (level * level) + here
+                power = from_stored(variances, variances[own, j]) * (level * level) + here
                 v[j] += np.sqrt(max(power, dtype(0))) * z[j]
         elif draws.noise:
             sigma = np.sqrt(here)

@@ -32,7 +32,7 @@ def n_blocks(n_vectors: int, n_cols: int) -> int:
 def packed_shape(dtype: DTypeLike, n_cols: int, n_rows: int, in_pairs: bool) -> tuple[int, int, int]:
     """(panels, steps, columns of a panel) of a block, with sums of type dtype; `in_pairs` of bfloat16 numbers."""
     width = panel_width(dtype)
-    return -(-min(n_cols, GROUP) // width), (n_rows + 1) // 2 if in_pairs else n_rows, width
+    return -(-min(n_cols, GROUP) // width), n_steps.py_func(in_pairs, n_rows), width
 
 
 @njit(nogil=True, cache=True)
@@ -95,13 +95,14 @@ def _whole_panels(room, n_panels, packed):
 def _pack_features(flats, here, there, width, drives, n_panels, room):
     for f in range(drives.shape[0]):
         weights = flats[f][here:there].reshape(width, (there - here) // width)
-        pack(weights, drives, _packed(room[f], n_panels, n_steps(drives, weights.shape[1])))
+        pack(weights, drives, _packed(room[f], n_panels, n_steps(drives.itemsize == 2, weights.shape[1])))
 
 
 @inner
 def _multiply_features(drives, n_panels, room, out):
     for f in range(drives.shape[0]):
-        multiply(drives[f], _packed(room[f], n_panels, n_steps(drives, drives.shape[2])), f > 0, out)
+        packed = _packed(room[f], n_panels, n_steps(drives.itemsize == 2, drives.shape[2]))
+        multiply(drives[f], packed, f > 0, out)
 
 
 @inner

@@ -224,7 +224,7 @@ class CircuitRead:
             )
         if not isinstance(matrix.features, PolarityFeatures):
             return matrix.spec.device.iv
-        ratio = matrix.features.polarity.negative_factor(g, z[0] if len(z) else 0.0)
+        ratio = matrix.features.negative_factor(g, lambda: z)
         backward = _wired(ratio, per_node)
 
         def slope_uS(g_uS: Floats, v_V: Floats) -> Floats:

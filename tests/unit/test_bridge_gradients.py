@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import crossbar_sim as cs
-from crossbar_sim.array import drive
+from crossbar_sim.array import held
 from crossbar_sim.array.random_torch import read_normals
 from crossbar_sim.kernels.mvm import read_keys
 from crossbar_sim.kernels.tries import first_tries
@@ -233,7 +233,7 @@ def test_derivatives_by_hand_are_those_of_autograd(name):
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_variances_in_bfloat16_move_gradients_through_noise_by_their_rounding(fast, monkeypatch):
-    monkeypatch.setattr(drive, "HAS_PAIRS", fast)
+    monkeypatch.setattr(held, "HAS_PAIRS", fast)
     chip = PCM.evolve(adc=None, read_noise={"kind": "per_read"}, **{"tile.rows": 24})
     torch.manual_seed(7)
     weight, x, g = torch.randn(N_OUT, N_IN), torch.randn(9, N_IN), torch.randn(9, N_OUT)
