@@ -19,6 +19,21 @@ EFFECTS = {
     "polarity of devices": ({"device.polarity": {"kind": "device", "sigma": 0.2}}, {}),
     "polarity of states": ({"device.polarity": {"kind": "state"}}, {"device.g_max_uS": 15.0}),
     "sinh current": ({"device.iv": {"kind": "sinh", "v0_V": 0.2}}, AMPLITUDE),
+    "currents that differ": (
+        {
+            "device.iv": {
+                "kind": "scattered",
+                "n2_coefficients": (1e-6,),
+                "n3_coefficients": (-1e-6,),
+                "k2_log_sigma": (-1.0,),
+                "lean12_V": 0.1,
+                "lean13_V2": 0.02,
+                "lean23_V": 0.3,
+                "g_low_uS": 1.0,
+            }
+        },
+        {**AMPLITUDE, "device.g_min_uS": 1.0},
+    ),
     "cubic current": ({"device.iv": {"kind": "cubic", "k3_per_V2": 0.5}}, AMPLITUDE),
     "output stage": ({"output_stage": {"sense": {"load": 0.02}, "s_shape": {"compression": 0.2}}}, {}),
     "errors of the ADC": ({"adc.gain_sd": 0.05, "adc.offset_sd_lsb": 0.5, "adc.inl_cubic": 0.02}, {}),
