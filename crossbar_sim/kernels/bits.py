@@ -6,6 +6,7 @@ import numpy as np
 from numba.extending import overload
 
 from crossbar_sim.kernels.random import f32, u32
+from crossbar_sim.kernels.views import bits_of, float_of
 
 
 def to_stored(out, value):
@@ -23,7 +24,7 @@ def _to_stored(out, value):
     if out.dtype.name == "uint16":
 
         def store(out, value):
-            bits = f32(value).view(u32)
+            bits = bits_of(f32(value))
             return np.uint16(u32(bits + u32(0x7FFF) + u32(u32(bits >> u32(16)) & u32(1))) >> u32(16))
 
     else:
@@ -39,7 +40,7 @@ def _from_stored(array, element):
     if array.dtype.name == "uint16":
 
         def load(array, element):
-            return u32(u32(element) << u32(16)).view(f32)
+            return float_of(u32(u32(element) << u32(16)))
 
     else:
 

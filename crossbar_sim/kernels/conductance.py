@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from crossbar_sim.kernels.compiling import inner
 from crossbar_sim.kernels.effects import (
     break_devices,
     heat_devices,
@@ -29,6 +30,7 @@ from crossbar_sim.kernels.random import f32, fill_columns, fill_normals, i32, ra
 from crossbar_sim.kernels.shift import SHIFT_KEYS, shift_devices
 from crossbar_sim.kernels.sums import sum_row
 from crossbar_sim.kernels.telegraph import telegraph_keys
+from crossbar_sim.kernels.views import float_of
 from crossbar_sim.mapping import Layout
 from device_models import DeviceCurves
 
@@ -183,11 +185,11 @@ def exp2(y):
     p = p * x + f32(5.550332471162809e-2)
     p = p * x + f32(2.402264791363012e-1)
     p = p * x + f32(6.931472028550421e-1)
-    scale = i32(i32(i32(whole) + i32(127)) << i32(23)).view(f32)
+    scale = float_of(u32(i32(i32(whole) + i32(127)) << i32(23)))
     return (f32(1.0) + x * p) * scale
 
 
-@njit
+@inner
 def locate(g, nodes_per_uS, n_rows, node, share):
     """Node below each conductance and the share of the way to the next; values off the table take its ends."""
     scale = f32(nodes_per_uS)
@@ -208,7 +210,7 @@ def look_up(rows, varies, node, share, found):
                 found[k, j] = rows[node[j], k] + share[j] * rows[node[j], k + 4]
 
 
-@njit
+@inner
 def relative_weights(weights, w_max, u):
     """u = weights / w_max within +-1; 0 where w_max is 0."""
     zero, one = weights.dtype.type(0), weights.dtype.type(1)

@@ -84,32 +84,15 @@ def _pack(weights, codes, packed):
                         _transpose(weights, source, n_rows, packed, (p * packed.shape[1] + i) * width + j, width)
             for i in range(done, packed.shape[1]):
                 for j in range(n):
-                    packed[p, i, j] = _element(weights, codes, first + j, i)
+                    if in_pairs:
+                        other = u32(weights[first + j, 2 * i + 1]) if 2 * i + 1 < n_rows else u32(0)
+                        packed[p, i, j] = u32(u32(other << u32(16)) | u32(weights[first + j, 2 * i]))
+                    else:
+                        packed[p, i, j] = from_stored(weights, weights[first + j, i])
                 for j in range(n, width):
                     packed[p, i, j] = 0
 
     return pack_all
-
-
-def _element(weights, codes, column, step):
-    raise TypeError("_element works only inside compiled kernels")
-
-
-@overload(_element, inline="always")
-def _packed_element(weights, codes, column, step):
-    if codes.dtype == types.uint16:
-
-        def element(weights, codes, column, step):
-            i = 2 * step
-            high = u32(weights[column, i + 1]) if i + 1 < weights.shape[1] else u32(0)
-            return u32(u32(high << u32(16)) | u32(weights[column, i]))
-
-    else:
-
-        def element(weights, codes, column, step):
-            return from_stored(weights, weights[column, step])
-
-    return element
 
 
 @overload(multiply)

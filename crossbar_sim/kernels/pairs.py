@@ -25,6 +25,7 @@ from crossbar_sim.kernels.conductance import (
 )
 from crossbar_sim.kernels.effects import Effects
 from crossbar_sim.kernels.random import f32, fill_normals, i32, u32
+from crossbar_sim.kernels.views import bits_of, float_of, shaped
 
 CHUNK = 512
 """Inputs that share buffers, which stay in the first-level cache."""
@@ -107,16 +108,21 @@ def age_pairs(
     apart = effective.shape[0] > 1
     n_nodes, width = writing.shape[0], effective.shape[2]
     chunk = min(CHUNK, width)
+    room, curves, node = np.empty((9, chunk), dtype), np.empty((23, chunk), np.float32), np.empty(chunk, np.uint32)
+    u, total, power = shaped(room, 0, (chunk,)), shaped(room, chunk, (chunk,)), shaped(room, 2 * chunk, (chunk,))
     # rows of `side`: the device in use, the one at rest
-    u, total, power = np.empty(chunk, dtype), np.empty(chunk, dtype), np.empty(chunk, dtype)
-    target, g, spread = np.full((2, chunk), g_min), np.empty((2, chunk), dtype), np.zeros((2, chunk), dtype)
-    z = np.zeros((6, chunk), np.float32)  # programming and drift of each, then frozen noise of each
-    found = np.empty((8, 2, chunk), np.float32)
-    node, share = np.empty(chunk, np.uint32), np.empty(chunk, np.float32)
+    target, g = shaped(room, 3 * chunk, (2, chunk)), shaped(room, 5 * chunk, (2, chunk))
+    spread = shaped(room, 7 * chunk, (2, chunk))
+    z = shaped(curves, 0, (6, chunk))  # programming and drift of each, then frozen noise of each
+    found, share = shaped(curves, 6 * chunk, (8, 2, chunk)), shaped(curves, 22 * chunk, (chunk,))
+    for j in range(chunk):
+        target[1, j] = g_min
     locate(target[1], scales[0], n_nodes, node, share)
     for k in range(4):
-        found[k] = writing[node[0], k] + share[0] * writing[node[0], k + 4]
-        found[k + 4] = noise[node[0], k] + share[0] * noise[node[0], k + 4]
+        for side in range(2):
+            for j in range(chunk):
+                found[k, side, j] = writing[node[0], k] + share[0] * writing[node[0], k + 4]
+                found[k + 4, side, j] = noise[node[0], k] + share[0] * noise[node[0], k + 4]
     for start in range(0, width, chunk):
         n = min(chunk, width - start)
         stop = start + n
@@ -124,8 +130,9 @@ def age_pairs(
         u_part, in_use, node_part, share_part = u[:n], target[0, :n], node[:n], share[:n]
         for col in range(first, last):
             relative_weights(weights[col, row + start : row + stop], w_max[col], u_part)
-            total[:n] = zero
-            power[:n] = zero
+            for j in range(n):
+                total[j] = zero
+                power[j] = zero
             for pair in range(ramps.shape[0]):
                 slope, offset, factor = dtype(ramps[pair, 0]), dtype(ramps[pair, 1]), dtype(ramps[pair, 2])
                 for j in range(n):
@@ -137,10 +144,10 @@ def age_pairs(
                     if has[k]:  # of negative weights, the second device is in use
                         a, b = (k, k + 2) if k < 2 else (4, 5)
                         for j in range(n):  # by their bits: a choice would be stored under a mask, which is slow
-                            one, other = f32(z[a, j]).view(i32), f32(z[b, j]).view(i32)
-                            changed = i32(f32(u[j]).view(i32) >> i32(31)) & (one ^ other)
-                            z[a, j] = i32(one ^ changed).view(f32)
-                            z[b, j] = i32(other ^ changed).view(f32)
+                            one, other = bits_of(z[a, j]), bits_of(z[b, j])
+                            changed = u32(i32(bits_of(f32(u[j]))) >> i32(31)) & (one ^ other)
+                            z[a, j] = float_of(one ^ changed)
+                            z[b, j] = float_of(other ^ changed)
                 locate(in_use, scales[0], n_nodes, node_part, share_part)
                 for k in range(4):
                     if varies[k]:
@@ -187,6 +194,7 @@ def age_pairs(
                     for j in range(n):
                         difference = factor * (g[0, j] - g[1, j])
                         total[j] += -difference if u[j] < zero else difference
+                    for j in range(n if has_read else 0):
                         power[j] += factor * factor * spread[0, j] + factor * factor * spread[1, j]
             if not apart:
                 out = effective[0, col, start:stop]

@@ -9,9 +9,9 @@ from __future__ import annotations
 from numba import njit
 from numpy.typing import DTypeLike
 
-from crossbar_sim.kernels.compiling import inner
 from crossbar_sim.kernels.gemm import HEIGHT, multiply, n_steps, pack, panel_width
-from crossbar_sim.kernels.mvm import GROUP, read_columns
+from crossbar_sim.kernels.mvm import GROUP, convert
+from crossbar_sim.kernels.views import shaped
 
 TURN = 8 * HEIGHT
 """Vectors of a block that are summed and then converted before the next ones are."""
@@ -56,14 +56,15 @@ def read_parts(
     """
     across = (columns[1] - columns[0] + GROUP - 1) // GROUP
     noisy, alike, saturated = squares.shape[0] > 0, squares.shape[1] == 1, 0
-    weight_room, variance_room = weight_room[thread], variance_room[thread]
+    weight_room, variance_room, size = weight_room[thread], variance_room[thread], room.shape[2] * room.shape[3]
     for number in range(first_block, last_block):
         start, col = number // across * block, columns[0] + number % across * GROUP
         stop, end = min(start + block, codes.shape[1]), min(col + GROUP, columns[1])
         width = end - col
         n_panels = (width + weight_room.shape[3] - 1) // weight_room.shape[3]
-        sums = _whole_panels(room[thread, 0], n_panels, weight_room)
-        spread = _whole_panels(room[thread, 1], n_panels, weight_room)
+        n_sums = n_panels * weight_room.shape[3]  # of a vector, in whole panels
+        sums = shaped(room, 2 * thread * size, (TURN, n_sums))
+        spread = shaped(room, (2 * thread + 1) * size, (TURN, n_sums))
         for p in range(parts.shape[0]):
             k, tile, row, last_row = parts[p, 0], parts[p, 1], parts[p, 2], parts[p, 3]
             here, there = parts[p, 4] + col * (last_row - row), parts[p, 4] + end * (last_row - row)
@@ -76,37 +77,31 @@ def read_parts(
                     own = squares[:, 0 if alike else turn : 1 if alike else turned, row:last_row]
                     _multiply_features(own, n_panels, variance_room, spread)
                 spreads = spread[: min(turned - turn, squares.shape[1]) if noisy else 0, :width]
-                saturated += read_columns(
+                saturated += convert(
                     sums[: turned - turn, :width], spreads, per_level, noise_variance, draws, adc, errors, stage,
-                    full_scale[tile, turn:turned], gain[k, col:end], bias, keys[k], tries[tile, turn:turned], col,
-                    first and p == 0, y[turn:turned, col - columns[0] : end - columns[0]], beyond[tile, turn:turned],
+                    full_scale[tile, turn:turned], gain[k, col:end], bias[col:end], keys[k], tries[tile, turn:turned],
+                    col, first and p == 0, y[turn:turned, col - columns[0] : end - columns[0]],
+                    beyond[tile, turn:turned],
                 )  # fmt: skip
     return saturated
 
 
-@inner
-def _whole_panels(room, n_panels, packed):
-    """Room for the sums of TURN vectors on some panels."""
-    n_cols = n_panels * packed.shape[3]
-    return room.ravel()[: TURN * n_cols].reshape(TURN, n_cols)
-
-
-@inner
+@njit(inline="always")
 def _pack_features(flats, here, there, width, drives, n_panels, room):
     for f in range(drives.shape[0]):
-        weights = flats[f][here:there].reshape(width, (there - here) // width)
-        pack(weights, drives, _packed(room[f], n_panels, n_steps(drives.itemsize == 2, weights.shape[1])))
+        weights = shaped(flats[f], here, (width, (there - here) // width))
+        pack(weights, drives, _packed(room, f, n_panels, n_steps(drives.itemsize == 2, weights.shape[1])))
 
 
-@inner
+@njit(inline="always")
 def _multiply_features(drives, n_panels, room, out):
     for f in range(drives.shape[0]):
-        packed = _packed(room[f], n_panels, n_steps(drives.itemsize == 2, drives.shape[2]))
+        packed = _packed(room, f, n_panels, n_steps(drives.itemsize == 2, drives.shape[2]))
         multiply(drives[f], packed, f > 0, out)
 
 
-@inner
-def _packed(room, n_panels, steps):
-    """The beginning of the room of a feature, for its packed weights."""
-    width = room.shape[2]
-    return room.ravel()[: n_panels * steps * width].reshape(n_panels, steps, width)
+@njit(inline="always")
+def _packed(room, f, n_panels, steps):
+    """The beginning of the room (F, packed_shape) of feature f, for its packed weights."""
+    width = room.shape[3]
+    return shaped(room, f * room.shape[1] * room.shape[2] * width, (n_panels, steps, width))

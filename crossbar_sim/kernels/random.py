@@ -15,6 +15,8 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
+from crossbar_sim.kernels.views import bits_of, float_of
+
 u32 = np.uint32
 i32 = np.int32
 f32 = np.float32
@@ -98,9 +100,9 @@ def _polynomial(c, x):
 @njit(inline="always")
 def _minus_log(x):
     """-ln(x) of a positive normal float32, relative error below 4e-7."""
-    bits = f32(x).view(i32)
+    bits = i32(bits_of(x))
     exponent = i32(i32(bits - _SQRT_HALF_BITS) >> i32(23))
-    m = i32(bits - i32(exponent << i32(23))).view(f32) - _ONE
+    m = float_of(u32(bits - i32(exponent << i32(23)))) - _ONE
     high = _polynomial(_LOG[4:], m)
     p = _fma(_fma(_fma(_fma(high, m, _LOG[3]), m, _LOG[2]), m, _LOG[1]), m, _LOG[0])
     return _fma(f32(exponent), _MINUS_LN2, m * p)
@@ -119,20 +121,20 @@ def normal_pair(bits0, bits1):
     half = u32(bits1 & _SIGN)
     odd = u32(u32(bits1 << u32(1)) & _SIGN)  # quadrants that are passed from sine to cosine
     square = t * t
-    sine = u32(f32(_polynomial(_SIN, square) * t).view(u32) ^ odd).view(f32)
+    sine = float_of(bits_of(_polynomial(_SIN, square) * t) ^ odd)
     cosine = _polynomial(_COS, square)
     first, second = f32(radius * (cosine - sine)), f32(radius * (cosine + sine))
-    return u32(first.view(u32) ^ u32(half ^ odd)).view(f32), u32(second.view(u32) ^ half).view(f32)
+    return float_of(bits_of(first) ^ u32(half ^ odd)), float_of(bits_of(second) ^ half)
 
 
 @njit(cache=True)
 def fill_normals(key0, key1, first0, counter1, z0, z1):
     """z0[l], z1[l] = the normal pair of key and counter (first0 + l, counter1)."""
-    bits0, bits1 = z0.view(u32), z1.view(u32)
     for lane in range(z0.shape[0]):  # a loop of its own: the processor then works on several turns at a time
-        bits0[lane], bits1[lane] = threefry(key0, key1, u32(first0 + u32(lane)), counter1)
+        bits0, bits1 = threefry(key0, key1, u32(first0 + u32(lane)), counter1)
+        z0[lane], z1[lane] = float_of(bits0), float_of(bits1)
     for lane in range(z0.shape[0]):
-        z0[lane], z1[lane] = normal_pair(bits0[lane], bits1[lane])
+        z0[lane], z1[lane] = normal_pair(bits_of(z0[lane]), bits_of(z1[lane]))
 
 
 @njit
