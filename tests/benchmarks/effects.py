@@ -111,6 +111,8 @@ CONVERTERS: Effects = {
 PARTS = {"devices": DEVICES, "mapping": MAPPING, "converters": CONVERTERS}
 VERBS = ("programming", "ageing", "forward")
 SECOND = [name for part in PARTS.values() for name, (base, _) in part.items() if base == NOISY]
+READS = {"DAC: bit-serial, each pass": 7, "DAC: 4 phases": 4}
+"""Reads of a vector, each with a conversion of its own, where there are several: it is held against as many."""
 SLOW = ("wires: exact", "programming: gradient descent, 20 steps")
 
 
@@ -157,8 +159,11 @@ def main() -> None:
             ratios = measure(name, base, changes)
             rows.append([name, *map(str, ratios)])
             print(*rows[-1], sep=" | ", flush=True)
-            cliffs += [f"{name} ({v} {r.median:.1f})" for v, r in zip(VERBS, ratios, strict=True) if r.median > 3]
-        more = f"More than three times the chip without: {'; '.join(cliffs) or 'none'}."
+            allowed = (3, 3, 3 * READS.get(name, 1))
+            beyond = zip(VERBS, ratios, allowed, strict=True)
+            cliffs += [f"{name} ({v} {r.median:.1f})" for v, r, most in beyond if r.median > most]
+        several = "".join(f"; {name} reads each vector {n} times" for name, n in READS.items() if name in PARTS[part])
+        more = f"More than three times the chip without, for as many reads: {'; '.join(cliffs) or 'none'}{several}."
         publish(f"effects: {part}", f"{intro}\n\n{table(('effect', *VERBS), rows)}\n\n{more}")
 
 
