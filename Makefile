@@ -35,7 +35,7 @@ bench: $(INSTALLED)
 	# models of 1.2 and 3.7 billion weights with random values: ten minutes and 11 GB
 	$(BIN)/python tests/benchmarks/large.py
 	# BLAS threads only wait for each other on matrices as small as those of a fit
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -P tests/benchmarks/calibration.py
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/fits.py
 	# other simulators; the drawing library of one is compiled: apt install libcairo2-dev
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	# one of them asks for torchvision, which nothing here uses and whose builds do not all fit a torch without CUDA
@@ -45,7 +45,7 @@ bench: $(INSTALLED)
 
 coverage: $(INSTALLED)
 	# every fitter on 200 simulated tables: coverage of intervals, bias, rejection of wrong and right laws; half an hour
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -P tests/benchmarks/coverage.py
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/fit_coverage.py
 
 docs: $(INSTALLED)
 	# the pictures of docs/physics, drawn from the package as it is

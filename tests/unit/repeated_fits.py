@@ -1,6 +1,6 @@
 """Every fitter on simulated tables of known parameters: with the law they were drawn from, and with one that is wrong.
 
-tests/benchmarks/coverage.py repeats these fits many times.
+tests/benchmarks/fit_coverage.py repeats these fits many times.
 """
 
 from __future__ import annotations

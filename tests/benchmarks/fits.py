@@ -1,6 +1,6 @@
 """Seconds that every fit of the measured data takes, and how time and memory of the fits grow with the cells.
 
-    make bench, or OPENBLAS_NUM_THREADS=1 python -P tests/benchmarks/calibration.py
+    make bench, or OPENBLAS_NUM_THREADS=1 python tests/benchmarks/fits.py
 
 -P, because without it this file would be found in the place of the package of its name.
 

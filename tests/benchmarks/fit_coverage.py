@@ -1,6 +1,6 @@
 """Do intervals cover, are estimates centred, are wrong laws rejected and right ones kept? For every fitter, many times.
 
-    python -P tests/benchmarks/coverage.py [CASE ...] [--repeats 200] [--parameters]
+    python tests/benchmarks/fit_coverage.py [CASE ...] [--repeats 200] [--parameters]
 
 Each repeat simulates a table with known parameters and fits it (tests/unit/repeated_fits.py) with the law it was drawn
 from, the first fifty also with one that is wrong for them. A 90 % interval should cover in 85 to 95 % of repeats (200
