@@ -89,7 +89,7 @@ class PlaneDevices(NamedTuple):
         columns = slice(*span)
         given = self.weights[columns], self.w_max[columns]
         if self.are_plain_pairs:
-            out = (g, variance) if g.size else (effective[None], spread[None])
+            out = (g, variance) if g.size else (effective, spread)
             return age_pairs, (*given, *pair_table(self.table, self.plane, self.keys), self.rows[0], span[0], *out)
         tables = self.table, self.effects, self.plane, self.keys
         return age_conductances, (*given, *tables, self.rows[0], span[0], g, variance, effective, spread)

@@ -96,7 +96,7 @@ def age_pairs(
                of a pair, the device in use has the target of |u|, the one at rest the lowest; the sign of u tells
                which of them is g+
     Arguments  weights (n_out, n_in) of all inputs; w_max (n_out,); a PairTable; row: first input of the tiles;
-               first_col: the first output; effective (1, n_out, n) out, or (devices, n_out, n) for conductances [uS];
+               first_col: the first output; effective (n_out, n) out, or (devices, n_out, n) for conductances [uS];
                variance of the same shape out: per-read variances, those of conductances in uS^2; ignored where
                devices have none; uint16 holds bfloat16, in both
     Returns    0
@@ -105,8 +105,7 @@ def age_pairs(
     zero = dtype(0)
     has_program, has_drift, has_frozen, has_read = has[0], has[1], has[2], has[3]
     log2_time, g_min, span, lowest = f32(scales[1]), dtype(scales[2]), dtype(scales[3]), dtype(scales[4])
-    apart = effective.shape[0] > 1
-    n_nodes, width = writing.shape[0], effective.shape[2]
+    n_nodes, width = writing.shape[0], effective.shape[-1]
     chunk = min(CHUNK, width)
     room, curves, node = np.empty((9, chunk), dtype), np.empty((23, chunk), np.float32), np.empty(chunk, np.uint32)
     u, total, power = shaped(room, 0, (chunk,)), shaped(room, chunk, (chunk,)), shaped(room, 2 * chunk, (chunk,))
@@ -177,7 +176,7 @@ def age_pairs(
                             error = found[_FROZEN, side, j] + found[_FROZEN_REL, side, j] * g[side, j]
                             noisy = g[side, j] + error * z[4 + side, j]
                             g[side, j] = lowest if noisy < lowest else noisy
-                if apart:
+                if effective.ndim == 3:  # known when this is compiled: the other branch then is not
                     for side in range(2):
                         devices, (used, idle) = 2 * pair + side, (g[side, :n], g[1 - side, :n])
                         out = effective[devices, col, start:stop]
@@ -196,12 +195,12 @@ def age_pairs(
                         total[j] += -difference if u[j] < zero else difference
                     for j in range(n if has_read else 0):
                         power[j] += factor * factor * spread[0, j] + factor * factor * spread[1, j]
-            if not apart:
-                out = effective[0, col, start:stop]
+            if effective.ndim == 2:
+                out = effective[col, start:stop]
                 for j in range(n):
                     out[j] = to_stored(effective, total[j] / span)
                 if has_read:
-                    stored = variance[0, col, start:stop]
+                    stored = variance[col, start:stop]
                     for j in range(n):
                         stored[j] = to_stored(variance, power[j] / (span * span))
     return 0

@@ -2,8 +2,6 @@
 
     make bench, or OPENBLAS_NUM_THREADS=1 python tests/benchmarks/fits.py
 
--P, because without it this file would be found in the place of the package of its name.
-
 The first table needs the measurements beside the repository and is left out without them. The second needs nothing.
 """
 

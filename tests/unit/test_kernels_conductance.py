@@ -175,7 +175,7 @@ def test_plain_pairs_age_as_any_devices(device, layout, dtype):
         expected = np.tensordot(factor, parts[0], axes=1) / span
         spread = np.tensordot(factor**2, parts[1], axes=1) / span**2
         found, variance = np.empty_like(weights), np.zeros_like(weights)
-        age_pairs(*outputs, source, w_max, *pairs, FIRST_ROW, first_col, found[None], variance[None])
+        age_pairs(*outputs, source, w_max, *pairs, FIRST_ROW, first_col, found, variance)
         if len(plane.slope) == 2:
             np.testing.assert_array_equal(found, expected)
             np.testing.assert_array_equal(variance, spread)
@@ -294,8 +294,8 @@ def test_variance_is_stored_as_bfloat16_within_0_4_percent():
     _, variance = _aged(weights, w_max, table)
     half = torch.empty(weights.shape, dtype=torch.bfloat16)
     pairs = pair_table(table, PLANE, KEYS)
-    found = np.empty_like(weights)[None]
-    age_pairs(0, 0, len(weights), _beside(weights), w_max, *pairs, FIRST_ROW, 0, found, stored(half)[None])
+    found = np.empty_like(weights)
+    age_pairs(0, 0, len(weights), _beside(weights), w_max, *pairs, FIRST_ROW, 0, found, stored(half))
     assert (variance > 0).any()
     np.testing.assert_allclose(half.float().numpy(), variance, rtol=0.004)
     assert torch.equal(half, torch.from_numpy(variance).to(torch.bfloat16))  # half to even, as torch does
