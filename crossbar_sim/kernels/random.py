@@ -21,7 +21,9 @@ u32 = np.uint32
 i32 = np.int32
 f32 = np.float32
 
-_PARITY = u32(0x1BD11BDA)
+_PARITY = 0x1BD11BDA
+_ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
+_ROUNDS = 13
 _SIGN = u32(0x80000000)
 _TWO_M31 = f32(2.0**-31)
 _TWO_M32 = f32(2.0**-32)
@@ -49,36 +51,28 @@ def random_key(*parts: int | str) -> tuple[np.uint32, np.uint32]:
     return words[0], words[1]
 
 
-@njit(inline="always")
-def _mix(x0, x1, rotation):
-    x0 = u32(x0 + x1)
-    x1 = u32(u32(x1 << u32(rotation)) | u32(x1 >> u32(32 - rotation)))
-    return x0, u32(x1 ^ x0)
+@intrinsic
+def threefry(typing_context, key0, key1, counter0, counter1):
+    """Threefry-2x32-13: 64 random bits as two uint32 from two uint32 of key and two of counter. Only inside kernels."""
+    word, pair = types.uint32, types.UniTuple(types.uint32, 2)
 
+    def generate(context, builder, signature, values):
+        # written as instructions, because Numba takes half a second to compile thirteen rounds
+        number = context.get_constant
+        key = [*values[:2], builder.xor(builder.xor(number(word, _PARITY), values[0]), values[1])]
+        x = [builder.add(values[2], key[0]), builder.add(values[3], key[1])]
+        for turn in range(_ROUNDS):
+            left = _ROTATIONS[turn % len(_ROTATIONS)]
+            x[0] = builder.add(*x)
+            low, high = builder.shl(x[1], number(word, left)), builder.lshr(x[1], number(word, 32 - left))
+            x[1] = builder.xor(builder.or_(low, high), x[0])
+            if turn % 4 == 3:
+                own = turn // 4 + 1
+                x[0] = builder.add(x[0], key[own % 3])
+                x[1] = builder.add(x[1], builder.add(key[(own + 1) % 3], number(word, own)))
+        return context.make_tuple(builder, pair, x)
 
-@njit(inline="always")
-def threefry(key0, key1, counter0, counter1):
-    """Threefry-2x32-13: 64 random bits as two uint32 from two uint32 of key and two of counter."""
-    key2 = u32(u32(_PARITY ^ key0) ^ key1)
-    x0 = u32(counter0 + key0)
-    x1 = u32(counter1 + key1)
-    x0, x1 = _mix(x0, x1, 13)
-    x0, x1 = _mix(x0, x1, 15)
-    x0, x1 = _mix(x0, x1, 26)
-    x0, x1 = _mix(x0, x1, 6)
-    x0, x1 = u32(x0 + key1), u32(x1 + u32(key2 + u32(1)))
-    x0, x1 = _mix(x0, x1, 17)
-    x0, x1 = _mix(x0, x1, 29)
-    x0, x1 = _mix(x0, x1, 16)
-    x0, x1 = _mix(x0, x1, 24)
-    x0, x1 = u32(x0 + key2), u32(x1 + u32(key0 + u32(2)))
-    x0, x1 = _mix(x0, x1, 13)
-    x0, x1 = _mix(x0, x1, 15)
-    x0, x1 = _mix(x0, x1, 26)
-    x0, x1 = _mix(x0, x1, 6)
-    x0, x1 = u32(x0 + key0), u32(x1 + u32(key1 + u32(3)))
-    x0, x1 = _mix(x0, x1, 17)
-    return x0, x1
+    return pair(word, word, word, word), generate
 
 
 @intrinsic
