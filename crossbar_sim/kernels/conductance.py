@@ -32,7 +32,7 @@ from crossbar_sim.kernels.telegraph import telegraph_keys
 from crossbar_sim.mapping import Layout
 from device_models import DeviceCurves
 
-BLOCK = 2048
+BLOCK = 4096
 """Devices that share buffers: a call that takes all tables costs as much as some hundreds of them."""
 _LOG2_E = 1.4426950408889634
 

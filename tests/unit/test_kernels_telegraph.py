@@ -11,6 +11,7 @@ from crossbar_sim.kernels import reference
 from crossbar_sim.kernels.telegraph import (
     EVENTS_BELOW,
     add_telegraph,
+    cell_at,
     telegraph_keys,
     telegraph_table,
     trap_states,
@@ -49,10 +50,13 @@ def _devices(noise, t_s, t_obs_s, n_out=N_OUT, n=N, row=0, first_col=0, dtype=np
 
 @numba.njit
 def _states(key0, key1, cells, up_below):
-    """The states of one trap at many times."""
-    state = np.empty(cells.size, np.uint8)
-    trap_states(np.full(cells.size, key0, np.uint32), np.full(cells.size, key1, np.uint32), cells, up_below, state)
-    return state
+    """The states of one trap at many times in correlation times."""
+    traps, cell = np.empty((4, cells.size), np.uint32), np.empty(cells.size, np.int64)
+    traps[1], traps[2] = key0, key1
+    for i in range(cells.size):
+        cell[i], traps[3, i] = cell_at(cells[i])
+    trap_states(traps, cell, up_below)
+    return traps[0].copy()
 
 
 def _words(key, counter0, counter1):
@@ -158,6 +162,12 @@ def test_a_longer_window_moves_traps_from_the_state_to_the_reads_and_no_others()
     assert 0.3 < moved.mean() < 0.7
     np.testing.assert_array_equal(g_slow[moved], 10.0)
     np.testing.assert_array_equal(g_slow[~moved], g_all[~moved])
+
+
+def test_a_cell_of_which_nothing_is_over_is_the_one_before():
+    up_below = np.uint64(P * 2**32)
+    at, before = (_states(np.uint32(3), np.uint32(4), np.arange(1, 200) - lag, up_below) for lag in (0.0, 2.0**-33))
+    np.testing.assert_array_equal(at, before)
 
 
 def test_late_times_use_both_counters():
