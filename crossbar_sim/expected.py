@@ -41,8 +41,9 @@ PLAIN_WEIGHT, PLAIN_DEVICE = 155.0, 120.0
 """State of a weight of plain pairs (kernels.pairs), and of each of its devices where they differ from their targets."""
 WEIGHT, DEVICE = 150.0, 250.0
 """The same of any other weight, for each plane, and of each of its devices."""
-FEATURE, TRAP, PULSE = 290.0, 550.0, 29.0
-"""A further feature of a device (array.features), a trap, a pulse that write-verify may take."""
+FEATURE, TRAP, FOLLOWED, PULSE = 200.0, 100.0, 300.0, 29.0
+"""A further feature of a device (array.features), a trap at time 0, more of one that is followed to a later time, a
+pulse that write-verify may take."""
 WIRES = {"ratio": 180.0, "first_order": 180.0, "exact": 100_000.0}
 """Wires around a device, by model."""
 INPUT, PASS = 59.0, 93.0
@@ -50,7 +51,7 @@ INPUT, PASS = 59.0, 93.0
 CONVERSION, ADC, STAGES, SEARCH, NORMAL = 4.2, 13.0, 144.0, 154.0, 30.0
 """An output of a part: without ADC, more with one, where errors and stages come one after the other, with an ADC that
 searches its table, where it draws random numbers."""
-PROBED, DESCENT = 3.6, 1700.0
+PROBED, DESCENT = 3.6, 900.0
 """A weight and a vector of a reference read, whose few vectors are multiplied less fast; a weight and a step of
 gradient descent beside its read and its state."""
 
@@ -103,10 +104,10 @@ def expect(layers: Iterable[Layer], vectors: int = VECTORS, regenerated: bool = 
     for layer in layers:
         cost = _Cost(layer, _traits(layer.spec))
         digital += vectors * cost.cells
-        mapping += cost.state_work + cost.probe_work + cost.descent_work
+        mapping += cost.state_work() + cost.probe_work + cost.descent_work
         # a state that is not kept is computed by its next reader
-        set_time += 0.0 if regenerated and cost.probes == 0 else cost.state_work + cost.probe_work
-        forward += cost.read_work(vectors) + (cost.state_work if regenerated else 0.0)
+        set_time += 0.0 if regenerated and cost.probes == 0 else cost.state_work(later=True) + cost.probe_work
+        forward += cost.read_work(vectors) + (cost.state_work(later=True) if regenerated else 0.0)
         state = max(state, cost.state_bytes) if regenerated else state + cost.state_bytes
         references += cost.reference_bytes
         mapping_bytes = max(mapping_bytes, state + references + cost.mapping_bytes)
@@ -174,14 +175,15 @@ class _Cost:
         self.probes = 0 if compensation is None else compensation.probe_vectors
         self.descends = isinstance(self.spec.programming, GradientDescentProgramming)
 
-    @property
-    def state_work(self) -> float:
+    def state_work(self, later: bool = False) -> float:
+        """Of the state at time 0, or at a later one."""
         how, spec, devices = self.how, self.spec, self.how.layout.n_devices
         wires = 0.0 if spec.wires is None else WIRES[spec.wires.model] * how.features * devices
         if how.plain:
-            return self.cells * (PLAIN_WEIGHT + (PLAIN_DEVICE * devices if how.varied else 0.0) + wires)
+            return self.cells * (PLAIN_WEIGHT * self.planes + (PLAIN_DEVICE * devices if how.varied else 0.0) + wires)
         each = DEVICE + FEATURE * (how.features - 1)
-        each += TRAP * spec.device.telegraph.traps_per_device if spec.device.telegraph is not None else 0.0
+        traps = 0 if spec.device.telegraph is None else spec.device.telegraph.traps_per_device
+        each += traps * (TRAP + (FOLLOWED if later else 0.0))
         each += PULSE * spec.programming.max_pulses if isinstance(spec.programming, ProgramVerify) else 0.0
         return self.cells * (WEIGHT * self.planes + each * devices + wires)
 
@@ -195,7 +197,7 @@ class _Cost:
         if not isinstance(self.spec.programming, GradientDescentProgramming):
             return 0.0
         read = self.spec.programming.batch * (self.how.features + self.how.noisy) * PROBED * self.cells
-        return self.spec.programming.steps * (read + self.state_work + DESCENT * self.cells)
+        return self.spec.programming.steps * (read + self.state_work() + DESCENT * self.cells)
 
     def read_work(self, vectors: int) -> float:
         how = self.how
@@ -234,9 +236,10 @@ class _Cost:
 
     @property
     def copied_bytes(self) -> int:
-        """What computing the state takes meanwhile: weights of another type or order."""
+        """What computing the state takes meanwhile: weights of another type or order, digits of a slice."""
         copied = self.weight.element_size() != self.float_bytes or not self.weight.is_contiguous()
-        return self.cells * self.float_bytes if copied else 0
+        sliced = self.how.plain and self.planes > 1
+        return self.cells * self.float_bytes * (copied + sliced)
 
     @property
     def mapping_bytes(self) -> int:

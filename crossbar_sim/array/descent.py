@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.read_numba import read_tile
@@ -64,8 +65,9 @@ def _descend_tile(matrix: AnalogMatrix, weight: torch.Tensor, u: Floats, k: int,
     target = u[cols, rows]
     start = np.full(target.shape, device.g_min_uS)
     window = (device.g_min_uS, device.g_max_uS)
-    result = gradient_descent_program(
-        target, read, spec, (start, start), window, random_key(*place), spec.input_sigma, play
-    )
+    with ThreadpoolController().limit(limits=1, user_api="blas"):  # small products, whose threads wait for each other
+        result = gradient_descent_program(
+            target, read, spec, (start, start), window, random_key(*place), spec.input_sigma, play
+        )
     held[0], held[1] = result.g_plus_uS, result.g_minus_uS
     return result

@@ -23,7 +23,7 @@ from crossbar_sim.kernels.conductance import (
     device_normals,
 )
 from crossbar_sim.kernels.effects import Effects
-from crossbar_sim.kernels.pairs import age_pairs, is_plain_pair, pair_table
+from crossbar_sim.kernels.pairs import age_pairs, is_plain_pair, pair_table, slice_weights
 from crossbar_sim.kernels.scratch import Scratch
 from crossbar_sim.kernels.sums import sum_devices
 from crossbar_sim.kernels.workers import share
@@ -58,8 +58,9 @@ class PlaneDevices(NamedTuple):
     def age(self, effective: Floats, variance: Floats) -> None:
         """Relative effective weights (n_out, n) and their per-read variances, which are not touched without any."""
         none = np.empty((0, 0, 0), self.weights.dtype)
-        kernel, arguments = self._ageing((0, len(self.weights)), none, none, effective, variance)
-        share(kernel, arguments, len(self.weights), torch.get_num_threads())
+        threads = torch.get_num_threads()
+        kernel, arguments = self._ageing((0, len(self.weights)), none, none, effective, variance, threads)
+        share(kernel, arguments, len(self.weights), threads)
 
     def shape(self, span: Span) -> tuple[int, int, int]:
         """Of the devices of some columns: (devices, columns, rows)."""
@@ -83,16 +84,25 @@ class PlaneDevices(NamedTuple):
         return self._ageing(span, g, variance, *no_sums)
 
     def _ageing(
-        self, span: Span, g: Floats, variance: Floats, effective: Floats, spread: Floats
+        self, span: Span, g: Floats, variance: Floats, effective: Floats, spread: Floats, threads: int = 1
     ) -> tuple[Callable[..., int], tuple[Any, ...]]:
         """The kernel for devices `g` and `variance` of some columns or, where these are empty, for their sums."""
         columns = slice(*span)
         given = self.weights[columns], self.w_max[columns]
         if self.are_plain_pairs:
+            if self.plane.radix[0] > 1:
+                given = self._slice(*given, threads)
             out = (g, variance) if g.size else (effective, spread)
             return age_pairs, (*given, *pair_table(self.table, self.plane, self.keys), self.rows[0], span[0], *out)
         tables = self.table, self.effects, self.plane, self.keys
         return age_conductances, (*given, *tables, self.rows[0], span[0], g, variance, effective, spread)
+
+    def _slice(self, weights: Floats, w_max: Floats, threads: int) -> tuple[Floats, Floats]:
+        """The weights that pairs of a slice hold, and the largest."""
+        plane, digits = self.plane, np.empty_like(weights)
+        arguments = weights, w_max, plane.base[0], plane.radix[0], plane.levels, *self.rows, digits
+        share(slice_weights, arguments, len(weights), threads)
+        return digits, np.ones_like(w_max)
 
 
 def normals_of(keys: DeviceKeys, names: tuple[str, ...], shape: tuple[int, ...], first: Span) -> Floats:

@@ -26,7 +26,7 @@ class AbstractFeatures(ABC):
 
     @abstractmethod
     def factors(self, g_uS: Floats, normals: Callable[[], Floats]) -> list[Floats | None]:
-        """Conductance of each feature relative to g, for devices with conductance g [uS]; None where it is g.
+        """Conductance of each feature relative to g, for devices with conductance g [uS], or that of all; None where 1.
 
         `normals` draws standard normals for each device, one for each name in `self.normals`.
         """
@@ -76,6 +76,8 @@ class PolynomialFeatures(AbstractFeatures):
         self.normals = ("curvature", "cubic")[: iv.n_normals]
 
     def factors(self, g_uS: Floats, normals: Callable[[], Floats]) -> list[Floats | None]:
+        if self.iv.is_proportional:
+            g_uS = np.ones((1,) * g_uS.ndim, g_uS.dtype)  # one device stands for all
         carries = g_uS > 0  # a device on a broken line has no curve
         held = np.where(carries, g_uS, 1.0)
         current = self.iv.polynomial(held, normals() if self.normals else None)

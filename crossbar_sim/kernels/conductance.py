@@ -34,7 +34,7 @@ from crossbar_sim.kernels.views import float_of
 from crossbar_sim.mapping import Layout
 from device_models import DeviceCurves
 
-BLOCK = 2048
+BLOCK = 4096
 """Devices that share buffers: a call that takes all tables costs as much as some hundreds of them."""
 _LOG2_E = 1.4426950408889634
 
@@ -218,6 +218,15 @@ def relative_weights(weights, w_max, u):
         u[j] = min(max(weights[j] / w_max, -one), one) + zero if w_max > 0 else zero  # + 0 takes the sign from -0
 
 
+@njit(error_model="numpy")  # a check for zero would keep the division from being vectorised
+def take_digit(share, base, radix, levels):
+    """Shares of the largest weight to a digit of theirs, relative to its largest; base and radix are powers of two."""
+    dtype = share.dtype.type
+    mask = i32(base * (radix - 1))  # the bits of the digit: not divided by base, above and below
+    for j in range(share.shape[0]):
+        share[j] = dtype(i32(np.rint(share[j] * dtype(levels))) & mask) / dtype(mask)
+
+
 @njit
 def _set_targets(u, plane, d, g_min, span, target):
     """Target conductances [uS] of device d of a plane (crossbar_sim.mapping.layout.WeightDevice)."""
@@ -227,9 +236,7 @@ def _set_targets(u, plane, d, g_min, span, target):
     for j in range(u.shape[0]):
         target[j] = min(max(slope * u[j] + offset, zero), one)
     if plane.radix[d] > 1:
-        base, radix, levels = plane.base[d], plane.radix[d], dtype(plane.levels)
-        for j in range(u.shape[0]):
-            target[j] = dtype(i32(np.rint(target[j] * levels)) // base % radix) / dtype(radix - 1)
+        take_digit(target, plane.base[d], plane.radix[d], plane.levels)
     for j in range(u.shape[0]):
         target[j] = g_min + span * target[j]
 

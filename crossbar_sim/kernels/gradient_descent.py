@@ -96,16 +96,21 @@ def gradient_descent_program(
     return GradientDescentResult(g_plus, g_minus, error_rms, pulses, limited)
 
 
-def _apply(change: Floats, g_plus: Floats, g_minus: Floats, g_min: float, g_max: float) -> int:
+@njit(cache=True)
+def _apply(change, g_plus, g_minus, g_min, g_max):
     """Change g+ - g- in place within the window; returns how many changes did not fit."""
-    rises = change >= 0
-    below = np.where(rises, g_minus, g_plus) - abs(change)
-    lowered = np.maximum(below, g_min)
-    above = np.where(rises, g_plus, g_minus) + (lowered - below)
-    raised = np.minimum(above, g_max)
-    g_plus[...] = np.where(rises, raised, lowered)
-    g_minus[...] = np.where(rises, lowered, raised)
-    return int((raised != above).sum())
+    changes, falls, climbs = change.ravel(), g_minus.ravel(), g_plus.ravel()
+    limited = 0
+    for k in range(changes.shape[0]):
+        rises = changes[k] >= 0
+        below = (falls[k] if rises else climbs[k]) - abs(changes[k])
+        lowered = max(below, g_min)
+        above = (climbs[k] if rises else falls[k]) + (lowered - below)
+        raised = min(above, g_max)
+        climbs[k] = raised if rises else lowered
+        falls[k] = lowered if rises else raised
+        limited += raised != above
+    return limited
 
 
 def _normals(key: tuple[np.uint32, np.uint32], purpose: np.uint32, step: int, shape: tuple[int, int]) -> Floats:

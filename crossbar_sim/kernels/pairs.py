@@ -22,6 +22,7 @@ from crossbar_sim.kernels.conductance import (
     exp2,
     locate,
     relative_weights,
+    take_digit,
 )
 from crossbar_sim.kernels.effects import Effects
 from crossbar_sim.kernels.random import f32, fill_normals, i32, u32
@@ -40,7 +41,8 @@ def is_plain_pair(table: DeviceTable, plane: PlaneTable, effects: Effects) -> bo
         np.array_equal(part[plus], sign * part[minus])
         for part, sign in ((plane.slope, -1), (plane.offset, 1), (plane.weight, -1))
     )
-    one_sided = bool((plane.slope[plus] > 0).all() and (plane.offset <= 0).all() and (plane.radix == 1).all())
+    one_sided = bool((plane.slope[plus] > 0).all() and (plane.offset <= 0).all())
+    whole = bool((plane.radix == 1).all()) or (len(plane.radix) == 2 and plane.slope[0] == 1 and plane.offset[0] == 0)
     acted_on = (
         effects.written_by
         or effects.has_temperature
@@ -49,7 +51,26 @@ def is_plain_pair(table: DeviceTable, plane: PlaneTable, effects: Effects) -> bo
         or effects.retargets
     )
     simple = not (table.noise_at_programmed or table.dead_uS > 0 or table.has_limits or len(table.shift))
-    return paired and one_sided and simple and not acted_on
+    return paired and one_sided and whole and simple and not acted_on
+
+
+@njit(nogil=True, cache=True)
+def slice_weights(thread, first, last, weights, w_max, base, radix, levels, row, stop, digits):
+    """Weights that the pairs of a slice hold, in inputs row to stop - 1 of outputs first to last - 1; returns 0.
+
+    Arguments  weights (n_out, n_in); w_max (n_out,); base, radix, levels: a PlaneTable; digits (n_out, n_in) out, of
+               which other inputs are left as they are: digits within +-1, with the signs of the weights
+    """
+    zero = weights.dtype.type(0)
+    u, share = np.empty(stop - row, weights.dtype), np.empty(stop - row, weights.dtype)
+    for col in range(first, last):
+        relative_weights(weights[col, row:stop], w_max[col], u)
+        for j in range(u.shape[0]):
+            share[j] = abs(u[j])
+        take_digit(share, base, radix, levels)
+        for j in range(u.shape[0]):
+            digits[col, row + j] = -share[j] if u[j] < zero else share[j]
+    return 0
 
 
 class PairTable(NamedTuple):

@@ -76,19 +76,19 @@ def threefry(typing_context, key0, key1, counter0, counter1):
 
 
 @intrinsic
-def _fma(typing_context, a, b, c):
-    """a b + c in float32, rounded once."""
+def fma(typing_context, a, b, c):
+    """a b + c, rounded once; all of one type."""
 
     def generate(context, builder, signature, values):
         return builder.fma(*values)
 
-    return types.float32(types.float32, types.float32, types.float32), generate
+    return a(a, a, a), generate
 
 
 @njit(inline="always")
 def _polynomial(c, x):
     """The cubic with coefficients c from the constant on."""
-    return _fma(_fma(_fma(c[3], x, c[2]), x, c[1]), x, c[0])
+    return fma(fma(fma(c[3], x, c[2]), x, c[1]), x, c[0])
 
 
 @njit(inline="always")
@@ -98,8 +98,8 @@ def _minus_log(x):
     exponent = i32(i32(bits - _SQRT_HALF_BITS) >> i32(23))
     m = float_of(u32(bits - i32(exponent << i32(23)))) - _ONE
     high = _polynomial(_LOG[4:], m)
-    p = _fma(_fma(_fma(_fma(high, m, _LOG[3]), m, _LOG[2]), m, _LOG[1]), m, _LOG[0])
-    return _fma(f32(exponent), _MINUS_LN2, m * p)
+    p = fma(fma(fma(fma(high, m, _LOG[3]), m, _LOG[2]), m, _LOG[1]), m, _LOG[0])
+    return fma(f32(exponent), _MINUS_LN2, m * p)
 
 
 @njit(inline="always")
@@ -110,7 +110,7 @@ def normal_pair(bits0, bits1):
                phi in [-pi/4, pi/4) from its middle, so that both numbers are (cos phi -+ sin phi) / sqrt(2) but for
                signs, which are the two highest bits, and 1/2 goes into the root.
     """
-    radius = np.sqrt(_minus_log(_fma(f32(i32(bits0 >> u32(1))), _TWO_M31, _TWO_M32)))
+    radius = np.sqrt(_minus_log(fma(f32(i32(bits0 >> u32(1))), _TWO_M31, _TWO_M32)))
     t = f32(i32(u32(bits1 << u32(2)) ^ _SIGN)) * _TWO_M31
     half = u32(bits1 & _SIGN)
     odd = u32(u32(bits1 << u32(1)) & _SIGN)  # quadrants that are passed from sine to cosine

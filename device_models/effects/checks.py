@@ -18,8 +18,12 @@ def checked(
     The message has the first refused value.
     """
     array = np.asarray(values, float)
-    inside = np.isfinite(array) & ((array > low) if above_low else (array >= low)) & (array <= high)
-    if not inside.all():
+    if array.size == 0:
+        return array
+    lowest, highest = array.min(), array.max()  # NaN where one is; arrays of truths would take longer than a law
+    above = lowest > low if above_low else lowest >= low
+    if not (above and highest <= high and math.isfinite(lowest) and math.isfinite(highest)):
+        inside = np.isfinite(array) & ((array > low) if above_low else (array >= low)) & (array <= high)
         rule = "finite"
         if low > -math.inf:
             rule += f" and {'above' if above_low else 'at least'} {low:g}"

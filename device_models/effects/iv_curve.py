@@ -78,6 +78,8 @@ class AbstractPolynomialIV(AbstractIVCurve):
 
     powers: ClassVar[tuple[int, ...]] = (2, 3)
     """Powers of the voltage, beside the first, that the current may have."""
+    is_proportional: ClassVar[bool] = False
+    """Whether all coefficients are in proportion to the conductance."""
 
     @abstractmethod
     def polynomial(self, g_uS: ArrayLike, z: ArrayLike | None = None) -> PolynomialCurrent: ...
@@ -97,6 +99,7 @@ class LinearIV(AbstractPolynomialIV):
     """Ohm's law: I = g V."""
 
     kind: Literal["linear"] = "linear"
+    is_proportional: ClassVar[bool] = True
 
     @property
     def is_ideal(self) -> bool:
@@ -119,6 +122,7 @@ class CubicIV(AbstractPolynomialIV):
 
     kind: Literal["cubic"] = "cubic"
     powers: ClassVar[tuple[int, ...]] = (3,)
+    is_proportional: ClassVar[bool] = True
     k3_per_V2: Positive = Field(description="Cubic coefficient relative to the conductance")
 
     @property

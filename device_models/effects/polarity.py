@@ -97,7 +97,12 @@ class StateAsymmetry(AbstractPolarityAsymmetry):
 
     def negative_factor(self, g_uS: ArrayLike, z: ArrayLike) -> Floats:
         g, _ = np.broadcast_arrays(checked("g_uS", g_uS, 0.0), checked("z", z))
-        return np.where(g <= self.split_uS, _polynomial(g, self.below_uS), _polynomial(g, self.above_uS))
+        below, factor = _polynomial(g, self.below_uS), _polynomial(g, self.above_uS)
+        is_below = g <= self.split_uS
+        below *= is_below  # a choice between the two takes several times as long
+        factor *= ~is_below
+        factor += below
+        return factor
 
     def check_window(self, g_max_uS: float) -> None:
         if checked("g_max_uS", g_max_uS, 0.0, above_low=True) > self.valid_to_uS:

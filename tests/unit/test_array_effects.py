@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from trap_times import states
 
 from crossbar_sim import Tile
 from crossbar_sim.array.matrix import AnalogMatrix
@@ -11,7 +12,6 @@ from crossbar_sim.kernels import reference
 from crossbar_sim.kernels.chance import below
 from crossbar_sim.kernels.conductance import device_keys
 from crossbar_sim.kernels.programming import program_verify_matrix, verify_table, write_keys
-from crossbar_sim.kernels.telegraph import trap_states
 from crossbar_sim.mapping import layout_of
 from crossbar_sim.spec import ChipSpec, LawProgramming, ProgramVerify, TileSpec
 from device_models.effects import TelegraphNoise, Temperature
@@ -121,8 +121,7 @@ def _telegraph(matrix, t_s, t_obs_s):
             there, is_fast = presence < below(noise.p_trap), tau_s < t_obs_s
             fast[d] += there & is_fast
             is_slow = there & ~is_fast
-            state = np.empty(is_slow.sum(), np.uint8)
-            trap_states(*(word[is_slow] for word in own), t_s / tau_s[is_slow], below(noise.occupation), state)
+            state = states(*(word[is_slow] for word in own), t_s / tau_s[is_slow], below(noise.occupation))
             slow[d][is_slow] += state - noise.occupation
     return slow, fast
 

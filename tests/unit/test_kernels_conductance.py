@@ -200,11 +200,29 @@ def test_weights_of_any_devices_are_sums_of_their_conductances(width, name, dtyp
         np.testing.assert_array_equal(variance, spread)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_pairs_of_slices_age_as_any_devices(dtype):
+    weights, w_max = _weights(dtype)
+    weights[0, ::7] = -0.0
+    layout, table = LAYOUTS["slices of 2, 3 and 2 bits"], device_table(Pcm1M().curves(HOUR, 1.0), 0.0, 25.0)
+    span = FIRST_ROW, FIRST_ROW + weights.shape[1]
+    for plane, keys in zip(plane_tables(layout), device_keys(3, "layer", layout), strict=True):
+        tables = table, NO_EFFECTS, plane, keys
+        parts = [np.zeros((2, *weights.shape), dtype) for _ in range(4)]
+        none = np.empty((0, 0), dtype)
+        age_conductances(0, 0, 5, _beside(weights), w_max, *tables, FIRST_ROW, 0, *parts[:2], none, none)
+        devices = PlaneDevices(_beside(weights), w_max, *tables, span)
+        assert devices.are_plain_pairs
+        devices.age_tile((0, 5), *parts[2:])
+        np.testing.assert_array_equal(parts[2], parts[0])
+        np.testing.assert_array_equal(parts[3], parts[1])
+
+
 def test_what_is_no_plain_pair_takes_the_general_way():
     table = device_table(Pcm1M().curves(HOUR, 1.0), 0.0, 25.0)
     for name, layout in LAYOUTS.items():
         for plane in plane_tables(layout):
-            assert is_plain_pair(table, plane, NO_EFFECTS) == (name in PAIRS)
+            assert is_plain_pair(table, plane, NO_EFFECTS) == (name in PAIRS or name.startswith("slices"))
     acting = [
         effect_tables(Pcm1M(faults=StuckFaults(p_set=0.1)), LawProgramming(), HOUR, 1.0),
         effect_tables(Pcm1M(temperature=Temperature(t_read_K=330.0)), LawProgramming(), HOUR, 1.0),

@@ -6,6 +6,7 @@ import numba
 import numpy as np
 import pytest
 from scipy.stats import poisson
+from trap_times import states
 
 from crossbar_sim.kernels import reference
 from crossbar_sim.kernels.telegraph import (
@@ -13,7 +14,6 @@ from crossbar_sim.kernels.telegraph import (
     add_telegraph,
     telegraph_keys,
     telegraph_table,
-    trap_states,
 )
 from device_models.effects import TelegraphNoise
 from device_models.errors import UsageError
@@ -45,14 +45,6 @@ def _devices(noise, t_s, t_obs_s, n_out=N_OUT, n=N, row=0, first_col=0, dtype=np
     keys = telegraph_keys(0, "layer", noise.traps_per_device)[0]
     _add(keys, row, first_col, telegraph_table(noise, t_s, t_obs_s), delta, g, variance)
     return g, variance
-
-
-@numba.njit
-def _states(key0, key1, cells, up_below):
-    """The states of one trap at many times."""
-    state = np.empty(cells.size, np.uint8)
-    trap_states(np.full(cells.size, key0, np.uint32), np.full(cells.size, key1, np.uint32), cells, up_below, state)
-    return state
 
 
 def _words(key, counter0, counter1):
@@ -126,7 +118,7 @@ def test_a_trap_switches_only_at_the_events_of_its_path():
     start, up = np.array(path).T
     end = np.append(start[1:], 60.0)
     for share in (0.001, 0.3, 0.999):
-        state = _states(np.uint32(12), np.uint32(34), start + share * (end - start), np.uint64(P * 2**32))
+        state = states(np.uint32(12), np.uint32(34), start + share * (end - start), np.uint64(P * 2**32))
         np.testing.assert_array_equal(state, up)
 
 
@@ -160,10 +152,16 @@ def test_a_longer_window_moves_traps_from_the_state_to_the_reads_and_no_others()
     np.testing.assert_array_equal(g_slow[~moved], g_all[~moved])
 
 
+def test_a_cell_of_which_nothing_is_over_is_the_one_before():
+    up_below = np.uint64(P * 2**32)
+    at, before = (states(np.uint32(3), np.uint32(4), np.arange(1, 200) - lag, up_below) for lag in (0.0, 2.0**-33))
+    np.testing.assert_array_equal(at, before)
+
+
 def test_late_times_use_both_counters():
     up_below = np.uint64(2**31)
     early, late = (
-        _states(np.uint32(1), np.uint32(2), first + np.arange(64) + 0.5, up_below) for first in (0.0, 2.0**32)
+        states(np.uint32(1), np.uint32(2), first + np.arange(64) + 0.5, up_below) for first in (0.0, 2.0**32)
     )
     assert (early != late).any()
 
