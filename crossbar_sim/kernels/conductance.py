@@ -30,7 +30,7 @@ from crossbar_sim.kernels.random import f32, fill_columns, fill_normals, i32, ra
 from crossbar_sim.kernels.shift import SHIFT_KEYS, shift_devices
 from crossbar_sim.kernels.sums import sum_row
 from crossbar_sim.kernels.telegraph import telegraph_keys
-from crossbar_sim.kernels.views import float_of
+from crossbar_sim.kernels.views import float_of, shaped
 from crossbar_sim.mapping import Layout
 from device_models import DeviceCurves
 
@@ -323,6 +323,14 @@ def _constants(rows, found):
         found[k] = rows[0, k]
 
 
+@inner
+def _copy(rows, out):
+    """What an assignment does, which takes two seconds to compile for the text of an error that cannot occur."""
+    for d in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            out[d, j] = rows[d, j]
+
+
 @njit(nogil=True, cache=True)
 def age_conductances(
     thread, first, last, weights, w_max, table, effects, plane, keys, row, first_col, g, variance, effective, spread
@@ -353,9 +361,8 @@ def age_conductances(
         for start in range(0, width, longest):
             n = min(longest, width - start)
             stop, size = start + n, (end - top) * n
-            own = devices[: n_devices * size].reshape(n_devices, size)
-            own_spread = spreads[: n_devices * size].reshape(n_devices, size)
-            z = normals[: 4 * size].reshape(4, size)
+            own, own_spread = shaped(devices, 0, (n_devices, size)), shaped(spreads, 0, (n_devices, size))
+            z = shaped(normals, 0, (4, size))
             for o in range(top, end):
                 at = (o - top) * n
                 relative_weights(weights[o, row + start : row + stop], w_max[o], u[at : at + n])
@@ -367,8 +374,8 @@ def age_conductances(
             for o in range(top, end):
                 part = slice((o - top) * n, (o - top + 1) * n)
                 if apart:
-                    g[:, o, start:stop] = own[:, part]
-                    variance[:, o, start:stop] = own_spread[:, part]
+                    _copy(own[:, part], g[:, o, start:stop])
+                    _copy(own_spread[:, part], variance[:, o, start:stop])
                 else:
                     sum_row(own[:, part], factor, unit, effective[o, start:stop])
                     if table.has_read:

@@ -244,6 +244,7 @@ def retarget_matrix(thread, first, last, effects, keys, asked, target):
     for o in range(first, last):
         for d in range(asked.shape[0]):
             partner = partner_of(d)
-            target[d, o] = asked[d, o]
+            for j in range(n):
+                target[d, o, j] = asked[d, o, j]
             retarget_devices(effects, keys, d, 0, o, n, asked[partner, o], target[d, o])
     return 0
