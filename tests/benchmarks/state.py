@@ -103,8 +103,8 @@ def main() -> None:
         f"{machine()}; {RUNS} paired runs; in digital forwards of 1 x {TOKENS} tokens; drift compensation included.\n\n"
         f"{table(head, rows)}\n\nProgramming on one thread takes {scaling} times as long as on two. A standard normal "
         f"takes {ns_per_normal():.2f} ns on one core.\n\nThe first `map_model` of a process takes {cold:.1f} digital "
-        f"forwards longer than the second where no kernel is compiled yet, {kept:.1f} where kernels of an earlier process "
-        "are kept: Numba is imported and they are loaded.",
+        f"forwards longer than the second where no kernel is compiled yet, {kept:.1f} where those of an earlier "
+        "process are kept: Numba is imported and they are loaded.",
     )
 
 
