@@ -69,7 +69,7 @@ def gradient_descent_program(
     """
     weights = np.asarray(weights, np.float64)
     g_min, g_max = window_uS
-    g_plus, g_minus = (np.array(g, np.float64) for g in start_uS)
+    g_plus, g_minus = (np.array(g, np.float64, order="C") for g in start_uS)
     _check(weights, (g_plus, g_minus), g_min, g_max, spec, input_sigma)
     span = g_max - g_min
     n_out, n_in = weights.shape

@@ -6,9 +6,10 @@ import numba
 import numpy as np
 import pytest
 from scipy.stats import kstest
+from trap_times import states
 
 from crossbar_sim.kernels.chance import below
-from crossbar_sim.kernels.telegraph import add_telegraph, cell_at, telegraph_keys, telegraph_table, trap_states
+from crossbar_sim.kernels.telegraph import add_telegraph, telegraph_keys, telegraph_table
 from device_models.effects import TelegraphNoise
 
 TWO_SIDED_P = 6.3e-5
@@ -52,21 +53,10 @@ def test_autocorrelation_falls_exponentially(occupation, t_s, lag):
     assert abs(product.mean() - expected) < 4 * product.std() / N
 
 
-@numba.njit
-def _states(cells, up_below):
-    """The states of one trap at many times in correlation times."""
-    traps, cell = np.empty((4, cells.size), np.uint32), np.empty(cells.size, np.int64)
-    traps[1], traps[2] = np.uint32(5), np.uint32(6)
-    for i in range(cells.size):
-        cell[i], traps[3, i] = cell_at(cells[i])
-    trap_states(traps, cell, up_below)
-    return traps[0].copy()
-
-
 def _dwells(up_below, steps_per_cell, n_steps, wanted):
     """Lengths of the stays in a state in cells, to a step; the first and the last stay are cut and left out."""
     times = np.array_split(np.arange(n_steps) / steps_per_cell, 100)
-    state = np.concatenate([_states(cells, up_below) for cells in times])
+    state = np.concatenate([states(np.uint32(5), np.uint32(6), cells, up_below) for cells in times])
     changes = np.flatnonzero(np.diff(state)) + 1
     return np.diff(changes)[state[changes[:-1]] == wanted] / steps_per_cell
 

@@ -39,6 +39,12 @@ def test_gradient_descent_reaches_the_weights_through_a_read_without_errors():
         assert g.max() <= WINDOW[1]
 
 
+def test_the_order_in_memory_of_where_devices_start_changes_nothing():
+    start = tuple(np.full((24, 6), WINDOW[0]).T for _ in range(2))
+    assert start[0].shape == _weights().shape
+    np.testing.assert_array_equal(_descend(start=start).g_plus_uS, _descend().g_plus_uS)
+
+
 def test_gradient_descent_absorbs_the_gain_of_each_column():
     gain = np.random.default_rng(2).uniform(0.85, 1.15, 6)
     result = _descend(read=lambda *read: _exact_read(*read) * gain)
