@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from numba import config, njit
-from numba.core import caching, event
+from numba.core import caching
+from numba.core import event as events
 
 inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[call-overload]
 """For functions that only kernels call: they have no entry for Python, whose call would end the process."""
@@ -60,22 +61,22 @@ if not getattr(config, "CACHE_LOCATOR_CLASSES", "set by nobody, as this Numba do
     config.CACHE_LOCATOR_CLASSES = _places()  # type: ignore[attr-defined]
 
 
-class _NoCollection(event.Listener):
+class _NoCollection(events.Listener):
     """Compiling makes millions of objects that stay; going through them for garbage took an eighth of its time."""
 
     def __init__(self) -> None:
         self._depth, self._collects = 0, False
 
-    def on_start(self, event: event.Event) -> None:
+    def on_start(self, event: events.Event) -> None:
         if self._depth == 0:
             self._collects = gc.isenabled()
             gc.disable()
         self._depth += 1
 
-    def on_end(self, event: event.Event) -> None:
+    def on_end(self, event: events.Event) -> None:
         self._depth -= 1
         if self._depth == 0 and self._collects:
             gc.enable()
 
 
-event.register("numba:compile", _NoCollection())  # under the lock of the compiler: one thread at a time
+events.register("numba:compile", _NoCollection())  # under the lock of the compiler: one thread at a time

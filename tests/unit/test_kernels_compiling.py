@@ -1,12 +1,20 @@
 """Compiled kernels are kept from process to process, until a file that any of them is made from changes."""
 
+import gc
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+from numba import njit, types
+from numba.core.errors import TypingError
+from numba.extending import overload
+
 import crossbar_sim
+import crossbar_sim.kernels.compiling  # whose listener is tested
 
 PROGRAM = """
 import numpy as np
@@ -42,3 +50,33 @@ def test_a_change_of_what_a_kernel_calls_is_noticed(tmp_path):
     assert text.count("dtype(adc.levels)") == 2  # of the uniform ADC and another
     law.write_text(text.replace("dtype(adc.levels)", "dtype(adc.levels + 5)"), encoding="utf-8")
     assert run() == ["3.0", "0"]
+
+
+def _spy(value):
+    raise TypeError("only inside kernels")
+
+
+def test_garbage_is_collected_again_after_compiling_and_after_its_failure():
+    seen = []
+
+    @overload(_spy)
+    def _seen(value):
+        seen.append(gc.isenabled())
+        if value == types.complex64:
+            raise TypingError("not this one")
+        return lambda value: value
+
+    compiled = njit(lambda value: _spy(value))
+    assert compiled(1) == 1
+    assert gc.isenabled()
+    with pytest.raises(TypingError):
+        compiled(np.complex64(1))
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        compiled(1.0)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    assert seen
+    assert not any(seen)
