@@ -238,7 +238,7 @@ class _Cost:
     def copied_bytes(self) -> int:
         """What computing the state takes meanwhile: weights of another type or order, digits of a slice."""
         copied = self.weight.element_size() != self.float_bytes or not self.weight.is_contiguous()
-        sliced = self.how.plain and self.planes > 1
+        sliced = self.how.plain and self.how.layout.planes[0].devices[0].radix > 1
         return self.cells * self.float_bytes * (copied + sliced)
 
     @property

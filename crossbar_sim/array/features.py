@@ -76,7 +76,7 @@ class PolynomialFeatures(AbstractFeatures):
         self.normals = ("curvature", "cubic")[: iv.n_normals]
 
     def factors(self, g_uS: Floats, normals: Callable[[], Floats]) -> list[Floats | None]:
-        if self.iv.is_proportional:
+        if self.iv.is_proportional and g_uS.min(initial=0.0) >= 0:
             g_uS = np.ones((1,) * g_uS.ndim, g_uS.dtype)  # one device stands for all
         carries = g_uS > 0  # a device on a broken line has no curve
         held = np.where(carries, g_uS, 1.0)

@@ -222,9 +222,10 @@ def relative_weights(weights, w_max, u):
 def take_digit(share, base, radix, levels):
     """Shares of the largest weight to a digit of theirs, relative to its largest; base and radix are powers of two."""
     dtype = share.dtype.type
-    mask = i32(base * (radix - 1))  # the bits of the digit: not divided by base, above and below
+    top = np.int64(base) * (np.int64(radix) - 1)  # the bits of the digit: not divided by base, above and below
+    mask, largest = i32(top & 0x7FFFFFFF), dtype(top)  # levels have 15 bits at most, slices may have more
     for j in range(share.shape[0]):
-        share[j] = dtype(i32(np.rint(share[j] * dtype(levels))) & mask) / dtype(mask)
+        share[j] = dtype(i32(np.rint(share[j] * dtype(levels))) & mask) / largest
 
 
 @njit

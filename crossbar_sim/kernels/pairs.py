@@ -39,7 +39,7 @@ def is_plain_pair(table: DeviceTable, plane: PlaneTable, effects: Effects) -> bo
     plus, minus = slice(0, None, 2), slice(1, None, 2)
     paired = len(plane.slope) % 2 == 0 and all(
         np.array_equal(part[plus], sign * part[minus])
-        for part, sign in ((plane.slope, -1), (plane.offset, 1), (plane.weight, -1))
+        for part, sign in ((plane.slope, -1), (plane.offset, 1), (plane.weight, -1), (plane.base, 1), (plane.radix, 1))
     )
     one_sided = bool((plane.slope[plus] > 0).all() and (plane.offset <= 0).all())
     whole = bool((plane.radix == 1).all()) or (len(plane.radix) == 2 and plane.slope[0] == 1 and plane.offset[0] == 0)

@@ -26,8 +26,8 @@ from device_models.errors import UsageError
 EVENTS_BELOW = np.array([below(sum(math.exp(-1) / math.factorial(i) for i in range(n + 1))) for n in range(14)])
 """A word below entry n means at most n events in a cell (Poisson, mean 1); the last entry is 2^32."""
 
-_LOWEST = -1000.0
-"""Power of two below which a float64 would not be normal, rounded up."""
+_LONGEST = 1e300
+"""Times relative to the fastest trap: within it neither they nor their inverse overflow."""
 _EXP2 = (
     0.6931471805599453, 0.24022650695910097, 0.0555041086648216, 0.009618129107606888, 0.0013333558146416936,
     0.0001540353044173605, 1.525273382983612e-05, 1.321544258792169e-06, 1.0178062445845774e-07,
@@ -59,6 +59,11 @@ def telegraph_table(noise: TelegraphNoise, t_s: float, t_obs_s: float) -> Telegr
         raise UsageError(
             f"t_s = {t_s:g}: must be at least 0 and below 2^53 correlation times of the fastest trap that is followed "
             f"in time, {2.0**53 * shortest_s:.3g} s; a longer tau_min_s or observation window allows more"
+        )
+    if max(noise.tau_max_s, t_s) > _LONGEST * noise.tau_min_s:
+        raise UsageError(
+            f"tau_min_s = {noise.tau_min_s:g}: must be above 1e-300 of tau_max_s = {noise.tau_max_s:g} and of t_s = "
+            f"{t_s:g}"
         )
     return TelegraphTable(
         occupation=noise.occupation,
@@ -119,7 +124,7 @@ def _find_cells(presence, speed, table, cell, last):
     log2_ratio = table.log2_tau_ratio * -(2.0**-32)
     trap_below, fast_below = np.int64(table.trap_below), np.int64(table.fast_below)
     for j in range(speed.shape[0]):
-        y = max(log2_ratio * speed[j], _LOWEST)
+        y = log2_ratio * speed[j]
         whole = np.rint(y)
         x = y - whole
         p = _EXP2[10]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
@@ -29,6 +30,8 @@ def row(typing_context, array, number):
 def shaped(typing_context, array, start, shape):
     """The numbers of a contiguous array from number `start` on as an array of that shape. It counts as a reference, so
     that a kernel may let go of the first one. Only inside kernels."""
+    if array.layout != "C":
+        raise TypingError(f"shaped: takes contiguous arrays, not {array}")
     kind = types.Array(array.dtype, len(shape), "C")
 
     def generate(context, builder, signature, values):

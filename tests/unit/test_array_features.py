@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from crossbar_sim.array.features import PolynomialFeatures
 from crossbar_sim.array.programmed import ProgrammedMatrix
 from crossbar_sim.kernels.conductance import device_keys, device_normals
 from crossbar_sim.spec import ChipSpec
@@ -186,3 +187,13 @@ def test_currents_that_a_chip_cannot_have_are_refused(changes, message):
 def test_torch_does_not_read_them(polarity, what):
     with pytest.raises(UsageError, match=what):
         _programmed(BARE.evolve(**{"device.polarity": polarity})).read(_inputs(), backend="torch")
+
+
+def test_a_proportional_curve_has_one_factor_unless_devices_are_below_zero():
+    features = PolynomialFeatures(CubicIV(k3_per_V2=1.0), 0.2)
+    (shared,) = (
+        f for f in features.factors(np.array([[0.5, 0.0, 2.0]]), lambda: pytest.fail("draws")) if f is not None
+    )
+    (own,) = (f for f in features.factors(np.array([[0.5, -0.1, 2.0]]), lambda: pytest.fail("draws")) if f is not None)
+    assert shared.size == 1
+    np.testing.assert_array_equal(own, np.where([[True, False, True]], shared, 0.0))

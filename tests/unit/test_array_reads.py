@@ -127,7 +127,7 @@ def test_an_ideal_chip_is_the_digital_matrix(dtype, relative, scale, encoding, b
     assert (y.double() - exact).abs().max() <= relative * exact.abs().max()
 
 
-@pytest.mark.parametrize("slices", [(7,), (4, 3), (1, 1, 1, 1, 1, 1, 1), (2, 5)])
+@pytest.mark.parametrize("slices", [(7,), (4, 3), (1, 1, 1, 1, 1, 1, 1), (2, 5), (4, 28), (32,)])
 @pytest.mark.parametrize("backend", ["numba", "torch"])
 def test_an_ideal_chip_of_bit_slices_is_the_rounded_digital_matrix(slices, backend):
     spec = ChipSpec.preset("ideal").evolve(encoding={"kind": "bit_slice", "slices": slices, "scale": "tensor"})

@@ -170,3 +170,10 @@ def test_late_times_use_both_counters():
 def test_times_that_a_trap_cannot_be_followed_to_are_refused(t_s):
     with pytest.raises(UsageError, match=r"t_s = .*: must be at least 0 and below 2\^53 correlation times"):
         telegraph_table(_noise(), t_s, 0.0)
+
+
+@pytest.mark.parametrize(("tau_max_s", "t_s"), [(1e6, 1e8), (1e-290, 1e8)])
+def test_traps_too_fast_for_the_numbers_of_a_float_are_refused(tau_max_s, t_s):
+    noise = _noise(tau_min_s=1e-301, tau_max_s=tau_max_s)
+    with pytest.raises(UsageError, match=r"tau_min_s = 1e-301: must be above 1e-300 of tau_max_s = .* and of t_s"):
+        telegraph_table(noise, t_s, 1e-3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numba import njit
+from numba.core.errors import TypingError
 from numba.core.runtime import _nrt_python, rtsys
 
 from crossbar_sim.kernels.views import bits_of, float_of, row, shaped
@@ -50,6 +51,11 @@ def test_rows_of_a_matrix_whose_rows_lie_apart():
 def test_numbers_of_a_contiguous_array_in_another_shape(dtype):
     array = np.arange(40).astype(dtype).reshape(4, 10)
     np.testing.assert_array_equal(_shaped(array, 7), np.arange(7, 19).reshape(2, 3, 2))
+
+
+def test_an_array_whose_numbers_lie_apart_has_no_other_shape():
+    with pytest.raises(TypingError, match="shaped: takes contiguous arrays"):
+        _shaped(np.arange(40)[::2], 0)
 
 
 def test_a_shape_keeps_the_memory_that_it_shows_and_gives_it_back():
