@@ -191,9 +191,11 @@ def test_torch_does_not_read_them(polarity, what):
 
 def test_a_proportional_curve_has_one_factor_unless_devices_are_below_zero():
     features = PolynomialFeatures(CubicIV(k3_per_V2=1.0), 0.2)
-    (shared,) = (
-        f for f in features.factors(np.array([[0.5, 0.0, 2.0]]), lambda: pytest.fail("draws")) if f is not None
-    )
-    (own,) = (f for f in features.factors(np.array([[0.5, -0.1, 2.0]]), lambda: pytest.fail("draws")) if f is not None)
+
+    def factor(g_uS):
+        (only,) = (f for f in features.factors(np.array([g_uS]), lambda: pytest.fail("draws")) if f is not None)
+        return only
+
+    shared = factor([0.5, 0.0, 2.0])
     assert shared.size == 1
-    np.testing.assert_array_equal(own, np.where([[True, False, True]], shared, 0.0))
+    np.testing.assert_array_equal(factor([0.5, -0.1, 2.0]), np.where([[True, False, True]], shared, 0.0))
