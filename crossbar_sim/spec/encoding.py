@@ -102,6 +102,8 @@ class BitSliceEncoding(_Encoding):
     def _cover(self) -> Self:
         if sum(self.slices) < self.bits - 1 or sum(self.slices[:-1]) >= self.bits - 1:
             raise ValueError(f"slices = {list(self.slices)}: must hold the {self.bits - 1} bits of a magnitude")
+        if sum(self.slices) > 32:
+            raise ValueError(f"slices = {list(self.slices)}: must hold 32 bits at most")
         return self
 
 

@@ -138,6 +138,8 @@ def test_neighbouring_outputs_of_a_tile_share_a_scale():
          "chip.encoding: columns_per_scale groups outputs, but scale = 'tensor' is not taken per output"),
         ({"kind": "bit_slice", "bits": 8, "slices": (3, 3)},
          "chip.encoding: slices = [3, 3]: must hold the 7 bits of a magnitude"),
+        ({"kind": "bit_slice", "bits": 8, "slices": (4, 29)},
+         "chip.encoding: slices = [4, 29]: must hold 32 bits at most"),
         ({"kind": "bit_slice", "bits": 8, "slices": (7, 1)},
          "chip.encoding: slices = [7, 1]: must hold the 7 bits of a magnitude"),
         ({"kind": "ofset"},
