@@ -45,7 +45,7 @@ class Columns:
                shown_j = clip(rint(v_j), -levels, levels)
                d shown_j / d d_i = E_ij + d_i V_ij z_j / sigma_j where v_j is within the bound, else 0
 
-    Products with V are of the type that V is stored in where that is faster (`drive.product_dtype`); sums of them are
+    Products with V are of the type that V is stored in where that is faster (`held.product_dtype`); sums of them are
     not.
     """
 

@@ -8,7 +8,7 @@ from numba import njit
 from crossbar_sim.kernels.bits import to_stored
 from crossbar_sim.kernels.gemm import dot_rows
 from crossbar_sim.kernels.inputs import quantise_vector, square_codes
-from crossbar_sim.kernels.mvm import GROUP, read_columns
+from crossbar_sim.kernels.mvm import GROUP, convert
 from crossbar_sim.kernels.random import threefry, u32
 
 
@@ -64,9 +64,10 @@ def read_few(
                 dot_rows(effective, at, mine[t, start:stop], sums[t, : end - col])
                 if has_variance:
                     dot_rows(variance, at, squares[t, start:stop], spread[t, : end - col])
-            saturated += read_columns(
+            saturated += convert(
                 sums[:, : end - col], spread[:, : end - col], per_level, noise_variance, draws, adc, None, None,
-                scale[tile], gain[k, col:end], bias, keys[k], tries[tile], col, k == 0, y[:, col:end], beyond[tile],
+                scale[tile], gain[k, col:end], bias[col:end], keys[k], tries[tile], col, k == 0, y[:, col:end],
+                beyond[tile],
             )  # fmt: skip
     return saturated
 
