@@ -111,13 +111,13 @@ CONVERTERS: Effects = {
 PARTS = {"devices": DEVICES, "mapping": MAPPING, "converters": CONVERTERS}
 VERBS = ("programming", "ageing", "forward")
 SECOND = [name for part in PARTS.values() for name, (base, _) in part.items() if base == NOISY]
-MANY = {
-    "telegraph noise, four traps": ("ageing", 4, "traps"),
-    "programming: gradient descent, 20 steps": ("programming", 20, "programmings and reads"),
-    "DAC: bit-serial, each pass": ("forward", 7, "reads"),
-    "DAC: 4 phases": ("forward", 4, "reads"),
+TIMES = {
+    ("telegraph noise, four traps", "ageing"): "4 traps",
+    ("programming: gradient descent, 20 steps", "programming"): "20 programmings and reads",
+    ("DAC: bit-serial, each pass", "forward"): "7 reads",
+    ("DAC: 4 phases", "forward"): "4 reads",
 }
-"""What an effect does several times, and in which column: that is held against as many chips without."""
+"""What an effect does several times, said beside what it costs."""
 SLOW = ("wires: exact", "programming: gradient descent, 20 steps")
 
 
@@ -164,14 +164,11 @@ def main() -> None:
             ratios = measure(name, base, changes)
             rows.append([name, *map(str, ratios)])
             print(*rows[-1], sep=" | ", flush=True)
-            verb, times, _ = MANY.get(name, ("", 1, ""))
-            measured = zip(VERBS, ratios, strict=True)
-            cliffs += [
-                f"{name} ({v} {r.median:.1f})" for v, r in measured if r.median > 3 * (times if v == verb else 1)
-            ]
-        many = [f"{name}, {times} {what}" for name, (_, times, what) in MANY.items() if name in PARTS[part]]
-        counted = f" (of as many: {'; '.join(many)})" if many else ""
-        more = f"More than three times the chip without{counted}: {'; '.join(cliffs) or 'none'}."
+            for verb, ratio in zip(VERBS, ratios, strict=True):
+                if ratio.median > 3:
+                    times = f", {TIMES[name, verb]}" if (name, verb) in TIMES else ""
+                    cliffs.append(f"{name} ({verb} {ratio.median:.1f}{times})")
+        more = f"More than three times the chip without: {'; '.join(cliffs) or 'none'}."
         publish(f"effects: {part}", f"{intro}\n\n{table(('effect', *VERBS), rows)}\n\n{more}")
 
 
