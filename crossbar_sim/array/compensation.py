@@ -60,7 +60,7 @@ class ReferenceRead:
 
     def _read(self, matrix: AnalogMatrix) -> Iterator[tuple[tuple[int, int], torch.Tensor]]:
         # the read is named after its time, so a later time never depends on which times were asked for before
-        return read_tiles(matrix, _probes(matrix, self.compensation), f"reference at {matrix.time_s!r}")
+        return read_tiles(matrix, _probe_codes(matrix, self.compensation), f"reference at {matrix.time_s!r}")
 
 
 def fit(kind: str, reference: torch.Tensor, now: torch.Tensor, step: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -117,14 +117,12 @@ def _without_errors(matrix: AnalogMatrix, weight: torch.Tensor) -> AnalogMatrix:
     return AnalogMatrix(weight, exact, matrix.seed, matrix.name)
 
 
-def _probes(matrix: AnalogMatrix, compensation: Compensation) -> torch.Tensor:
-    """Vectors of random signs and one amplitude (count, n_in), the same whenever they are asked for."""
+def _probe_codes(matrix: AnalogMatrix, compensation: Compensation) -> torch.Tensor:
+    """Vectors of random signs and one amplitude (count, n_in), in codes, the same whenever they are asked for."""
     signs = np.empty((compensation.probe_vectors, matrix.plan.n_in), np.float32)
     fill_signs(np.array(random_key(matrix.seed, matrix.name, "probe"), np.uint32), signs)
     amplitude, steps = compensation.probe_amplitude, matrix.dac_levels
-    if steps:
-        amplitude = max(1, round(amplitude * steps)) / steps
-    return torch.from_numpy(signs).double() * amplitude
+    return torch.from_numpy(signs).to(matrix.dtype).mul_(max(1, round(amplitude * steps)) if steps else amplitude)
 
 
 def _step(adc: AdcState) -> float | None:

@@ -130,18 +130,17 @@ def _correct(
 
 @torch.no_grad()
 def read_tiles(
-    matrix: AnalogMatrix, probes: torch.Tensor, purpose: str
+    matrix: AnalogMatrix, codes: torch.Tensor, purpose: str
 ) -> Iterator[tuple[tuple[int, int], torch.Tensor]]:
-    """(part, column of tiles) and the converted outputs (P, columns) for inputs `probes` (P, n_in) of +-1.
+    """(part, column of tiles) and the converted outputs (P, columns) for codes (P, n_in) of one magnitude.
 
     The chip reads about itself: through DAC, devices and ADC, but without input range, weight scale or compensation, so
     outputs are in fully driven devices, as the bound is. A few tiles of a row at a time, so that little memory is
     needed.
     """
-    levels = matrix.dac_levels or 1
-    codes = (probes * levels).to(matrix.dtype).to(Held.of(matrix).code_dtype)
-    alike = codes if matrix.features is not None else codes[:1]  # +-1 all have the same squares, and so variances
-    drive = featured(matrix, Drive(codes, squares_of(matrix, alike), levels, 1.0, 0))
+    codes = codes.to(Held.of(matrix).code_dtype)
+    alike = codes if matrix.features is not None else codes[:1]  # all have the same squares, and so variances
+    drive = featured(matrix, Drive(codes, squares_of(matrix, alike), matrix.dac_levels or 1, 1.0, 0))
     keys = np.zeros((len(matrix.parts), 2), np.uint32)
     at_once = max(1, PROBED_COLUMNS // max(stop - start for start, stop in matrix.plan.cols))
     for k in range(len(matrix.parts)):
@@ -149,7 +148,7 @@ def read_tiles(
         for c in range(0, len(matrix.plan.cols), at_once):
             tiles = matrix.plan.cols[c : c + at_once]
             first, end = tiles[0][0] // GROUP * GROUP, tiles[-1][1]  # noise is keyed by groups of columns
-            outputs = _read_about_itself(matrix, drive, k, keys, len(probes), (first, end))
+            outputs = _read_about_itself(matrix, drive, k, keys, len(codes), (first, end))
             for place, (start, stop) in enumerate(tiles, start=c):
                 yield (k, place), outputs[:, start - first : stop - first]
 

@@ -44,7 +44,7 @@ class TestSummary:
 
     def test_memory_of_reference_reads(self):
         summary = make().chip.summary()
-        assert summary.compensation_bytes == 64 * (2 * 30 + 2 * 5)  # one byte per probe, row tile and output
+        assert summary.compensation_bytes == 32 * (2 * 30 + 2 * 5)  # one byte per probe, row tile and output
 
     @pytest.mark.parametrize(("kind", "phrase"), [(None, "drift compensation off"), ("global", "compensation global")])
     def test_present_compensation(self, kind, phrase):
