@@ -13,7 +13,9 @@ from scipy.interpolate import CubicSpline
 
 Floats = NDArray[np.float64]
 
-SPLINE_KNOTS = 5
+SPLINE_KNOTS = (0.05, 0.275, 0.5, 0.725, 0.95)
+"""Their places as quantiles of x. Values at the ends of the data would hang on the few cells there. Source: F. E. Harrell,
+Regression Modeling Strategies, 2nd ed., table 2.3 (2015), DOI 10.1007/978-3-319-19425-7."""
 CAP_BELOW = 0.02
 """Part of g_max below which caps of published laws lie; without conductances there a cap cannot be told."""
 NU = 0.05
@@ -166,7 +168,7 @@ class ClippedLog(DriftLaw):
 
 @dataclass(frozen=True)
 class Spline(DriftLaw):
-    """Natural cubic splines in x through m and ln s at knots, which are the parameters."""
+    """Natural cubic splines in x through m and ln s at knots, which are the parameters; linear beyond the knots."""
 
     knots: tuple[float, ...] = ()
 
@@ -193,7 +195,9 @@ class Spline(DriftLaw):
         return [np.concatenate([at_knots / NU, np.full(len(self.knots), spread)])]
 
     def _basis(self, x: Floats) -> Floats:
-        return np.asarray(self._curve(self.inside(x)), float)
+        x = self.inside(x)
+        at = np.clip(x, self.knots[0], self.knots[-1])
+        return np.asarray(self._curve(at) + (x - at)[..., None] * self._curve(at, 1), float)
 
     @cached_property
     def _curve(self) -> CubicSpline:
@@ -207,8 +211,8 @@ def drift_laws(x: Floats) -> dict[str, DriftLaw]:
     levels = len(np.unique(x))
     if levels >= 3:
         laws.append(LinearInLog(low, high))
-    if levels >= SPLINE_KNOTS + 1:
-        knots = np.unique(np.quantile(x, np.linspace(0, 1, SPLINE_KNOTS)))
+    if levels > len(SPLINE_KNOTS):
+        knots = np.unique(np.quantile(x, SPLINE_KNOTS))
         laws.append(ClippedLog(low, high))
         if np.quantile(x, 0.05) < np.log(CAP_BELOW):
             laws.append(ClippedLog(low, high, capped=True))
