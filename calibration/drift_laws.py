@@ -14,8 +14,8 @@ from scipy.interpolate import CubicSpline
 Floats = NDArray[np.float64]
 
 SPLINE_KNOTS = (0.05, 0.275, 0.5, 0.725, 0.95)
-"""Their places as quantiles of x. Values at the ends of the data would hang on the few cells there. Source: F. E. Harrell,
-Regression Modeling Strategies, 2nd ed., table 2.3 (2015), DOI 10.1007/978-3-319-19425-7."""
+"""Their places as quantiles of x. Values at the ends of the data would hang on the few cells there. Source:
+F. E. Harrell, Regression Modeling Strategies, 2nd ed., table 2.3 (2015), DOI 10.1007/978-3-319-19425-7."""
 CAP_BELOW = 0.02
 """Part of g_max below which caps of published laws lie; without conductances there a cap cannot be told."""
 NU = 0.05

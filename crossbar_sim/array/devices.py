@@ -26,7 +26,7 @@ from crossbar_sim.kernels.effects import Effects
 from crossbar_sim.kernels.pairs import age_pairs, is_plain_pair, pair_table, slice_weights
 from crossbar_sim.kernels.scratch import Scratch
 from crossbar_sim.kernels.sums import sum_devices
-from crossbar_sim.kernels.workers import share
+from crossbar_sim.kernels.workers import Work, share
 from crossbar_sim.mapping.plan import Span
 from crossbar_sim.spec import WiresSpec
 
@@ -49,18 +49,34 @@ class PlaneDevices(NamedTuple):
     plane: PlaneTable
     keys: DeviceKeys
     rows: Span
+    are_plain_pairs: bool
+    """Whether `age_pairs` knows all that happens to them."""
+
+    @classmethod
+    def of(
+        cls,
+        weights: Floats,
+        w_max: Floats,
+        table: DeviceTable,
+        effects: Effects,
+        plane: PlaneTable,
+        keys: DeviceKeys,
+        rows: Span,
+    ) -> PlaneDevices:
+        """Those of a plane with the kernel that suits them."""
+        return cls(weights, w_max, table, effects, plane, keys, rows, is_plain_pair(table, plane, effects))
 
     @property
-    def are_plain_pairs(self) -> bool:
-        """Whether `age_pairs` knows all that happens to them."""
-        return is_plain_pair(self.table, self.plane, self.effects)
+    def are_slices(self) -> bool:
+        """Whether they hold digits of the weights, of which `ageing` keeps a copy."""
+        return self.are_plain_pairs and bool(self.plane.radix[0] > 1)
 
-    def age(self, effective: Floats, variance: Floats) -> None:
-        """Relative effective weights (n_out, n) and their per-read variances, which are not touched without any."""
+    def ageing(self, effective: Floats, variance: Floats) -> Work:
+        """That of relative effective weights (n_out, n) and per-read variances, which are not touched without any."""
         none = np.empty((0, 0, 0), self.weights.dtype)
         threads = torch.get_num_threads()
         kernel, arguments = self._ageing((0, len(self.weights)), none, none, effective, variance, threads)
-        share(kernel, arguments, len(self.weights), threads)
+        return Work(kernel, arguments, len(self.weights))
 
     def shape(self, span: Span) -> tuple[int, int, int]:
         """Of the devices of some columns: (devices, columns, rows)."""

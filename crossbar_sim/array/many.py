@@ -14,7 +14,7 @@ from crossbar_sim.array.held import Held
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.stored import stored
 from crossbar_sim.kernels.products import TURN, block_vectors, n_blocks, packed_shape, read_parts
-from crossbar_sim.kernels.workers import share
+from crossbar_sim.kernels.workers import Work, share
 
 Drives = tuple[int, DTypeLike]
 """How many features have a drive, and its type as stored."""
@@ -51,6 +51,21 @@ def read_drive(
 
     They are set to `bias` (n_out,), or 0, first, unless this `adds` to them.
     """
+    works = read_works(matrix, drive, parts, bias, outputs, adds=adds, columns=columns)
+    return sum(share(*work, torch.get_num_threads()) for work in works)
+
+
+def read_works(
+    matrix: AnalogMatrix,
+    drive: Drive,
+    parts: range | list[int],
+    bias: NDArray | None,
+    outputs: Outputs,
+    *,
+    adds: bool = False,
+    columns: tuple[int, int] | None = None,
+) -> list[Work]:
+    """What `read_drive` does, one work after the other; beside those of other outputs for as many columns."""
     held = Held.of(matrix)
     columns = columns or (0, matrix.plan.n_out)
     n_vectors, n_cols, threads = len(outputs.y), columns[1] - columns[0], torch.get_num_threads()
@@ -62,7 +77,7 @@ def read_drive(
     groups = [held.parts[parts.start : parts.stop] if isinstance(parts, range) else held.parts[parts]]
     if not held.shared_adc:
         groups = [held.parts[k : k + 1] for k in parts]
-    saturated = 0
+    works = []
     for number, group in enumerate(groups):
         adc, errors, stage = matrix.readouts[group[0, 0]]
         arguments = (
@@ -71,8 +86,8 @@ def read_drive(
             outputs.keys, outputs.tries, number == 0 and not adds, *rooms, block_vectors(n_vectors), outputs.y,
             outputs.beyond,
         )  # fmt: skip
-        saturated += share(read_parts, arguments, n_blocks(n_vectors, n_cols), threads)
-    return saturated
+        works.append(Work(read_parts, arguments, n_blocks(n_vectors, n_cols)))
+    return works
 
 
 def _rooms(

@@ -30,6 +30,7 @@ from crossbar_sim.kernels.effects import Effects, effect_tables
 from crossbar_sim.kernels.lines import BrokenLines, broken_lines
 from crossbar_sim.kernels.mvm import Draws
 from crossbar_sim.kernels.random import random_key
+from crossbar_sim.kernels.workers import Work, share_all
 from crossbar_sim.mapping import TilePlan, full_scale_weights, layout_of
 from crossbar_sim.mapping.plan import Span
 from crossbar_sim.spec import (
@@ -131,6 +132,7 @@ class AnalogMatrix:
         self.drift_offset: torch.Tensor | None = None
         self.reads = 0
         self.read_key = np.array(random_key(self.seed, self.name, "read"), dtype=np.uint32)
+        self.device_keys = self._keys_of_devices()
         dtype = torch.empty(0, dtype=self.dtype).numpy().dtype
         self.readouts = [
             Readout.of(self.spec, self.seed, self.name, k, self.plan.n_out, dtype) for k in range(len(self.parts))
@@ -187,16 +189,20 @@ class AnalogMatrix:
         more = [self.views(flat) for flat in self.more_effective]
         more_variance = [self.views(flat) for flat in self.more_variance]
         devices_of = self._devices(weight, table, effects)
+        works: list[Work] = []
         for number, (view, spread) in enumerate(zip(views, spreads, strict=True)):
             devices = devices_of(*self.parts[number])
             if self.spec.wires is None and self.features is None:
-                devices.age(stored(view), stored(spread))
+                works.append(devices.ageing(stored(view), stored(spread)))
+                if devices.are_slices:  # the next ones would need as much memory beside
+                    share_all([works.pop()], torch.get_num_threads())
             else:
                 places = [view, *(part[number] for part in more)]
                 spreads_too = [] if variance is None else [spread, *(part[number] for part in more_variance)]
                 self.wire_losses += age_by_device(
                     devices, self.plan.cols, self.spec.wires, self.features, places, spreads_too
                 )
+        share_all(works, torch.get_num_threads())
         if self.device.type != "cpu":
             self.effective_flat.copy_(effective)
             if self.variance_flat is not None and variance is not None:
@@ -236,14 +242,15 @@ class AnalogMatrix:
     ) -> Callable[[int, int, Span], PlaneDevices]:
         """The devices of each part, given by its row tile, plane and rows, at the time of the tables."""
         source, w_max = self._numpy(weight), self.w_max.cpu().numpy()
-        planes, keys, first = plane_tables(self.layout), self.device_keys(), 0
-        own: list[Effects] = []
-        for plane in self.layout.planes:
-            own.append(effects.on_plane(slice(first, first + len(plane.devices)), self.lines, self.written))
-            first += len(plane.devices)
+        first, of_plane = 0, []
+        for plane, keys in zip(plane_tables(self.layout), self.device_keys, strict=True):
+            end = first + len(plane.slope)
+            own = effects.on_plane(slice(first, end), self.lines, self.written)
+            of_plane.append(PlaneDevices.of(source, w_max[0], table, own, plane, keys, self.plan.rows[0]))
+            first = end
 
         def devices_of(k: int, p: int, rows: Span) -> PlaneDevices:
-            return PlaneDevices(source, w_max[k], table, own[p], planes[p], keys[p], rows)
+            return of_plane[p]._replace(w_max=w_max[k], rows=rows)
 
         return devices_of
 
@@ -406,7 +413,7 @@ class AnalogMatrix:
     def _tables(self, t_s: float) -> tuple[DeviceTable, Effects]:
         return device_tables(self.spec.device, self.spec.programming, self.spec.read_noise, t_s)
 
-    def device_keys(self) -> list[DeviceKeys]:
+    def _keys_of_devices(self) -> list[DeviceKeys]:
         telegraph = self.spec.device.telegraph
         traps = telegraph.traps_per_device if telegraph else 0
         keys = device_keys(self.seed, self.name, self.layout, traps)

@@ -43,7 +43,7 @@ def matrix_report(matrix: AnalogMatrix, weight: torch.Tensor) -> ProgrammingRepo
     bare = device.evolve(temperature=None, telegraph=None, polarity=None, iv=None)
     table, effects = device_tables(bare, spec.programming, None, 0.0)
     effects = effects.on_plane(slice(0, 2), matrix.lines, None)
-    (plane,), (keys,) = plane_tables(matrix.layout), matrix.device_keys()
+    (plane,), (keys,) = plane_tables(matrix.layout), matrix.device_keys
     targets = asked.copy()
     if effects.retargets:
         share(retarget_matrix, (effects, keys.faults, asked, targets), matrix.plan.n_out, torch.get_num_threads())
@@ -60,7 +60,7 @@ def matrix_report(matrix: AnalogMatrix, weight: torch.Tensor) -> ProgrammingRepo
     else:
         working = effects._replace(has_faults=False)
         for w_max, rows in zip(matrix.w_max.cpu().numpy(), matrix.plan.rows, strict=True):
-            devices = PlaneDevices(source.numpy(), w_max, table, working, plane, keys, rows)
+            devices = PlaneDevices.of(source.numpy(), w_max, table, working, plane, keys, rows)
             programmed[:, :, slice(*rows)] = devices.conductances((0, matrix.plan.n_out))
     report = programming_report(targets, programmed, pulses, converged, device.g_max_uS - device.g_min_uS)
     return report._replace(**_faults(effects, keys.faults, asked, targets), **more)

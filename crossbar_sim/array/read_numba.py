@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,11 +13,12 @@ from crossbar_sim.array.bound_management import count_repeats, halve_inputs
 from crossbar_sim.array.drive import Drive, conversions_of, convert_inputs, drives, featured, squares_of
 from crossbar_sim.array.few import FEW_VECTORS, read_few_vectors
 from crossbar_sim.array.held import Held
-from crossbar_sim.array.many import Outputs, read_drive
+from crossbar_sim.array.many import Outputs, read_drive, read_works
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.kernels.mvm import GROUP, read_keys
 from crossbar_sim.kernels.random import random_key
 from crossbar_sim.kernels.tries import first_tries
+from crossbar_sim.kernels.workers import share_all
 from crossbar_sim.mapping.plan import Span
 
 PROBED_COLUMNS = 4096
@@ -141,16 +142,18 @@ def read_tiles(
     codes = codes.to(Held.of(matrix).code_dtype)
     alike = codes if matrix.features is not None else codes[:1]  # all have the same squares, and so variances
     drive = featured(matrix, Drive(codes, squares_of(matrix, alike), matrix.dac_levels or 1, 1.0, 0))
-    keys = np.zeros((len(matrix.parts), 2), np.uint32)
+    numbers = range(len(matrix.parts))
+    keys = np.array([random_key(matrix.seed, matrix.name, purpose, k) for k in numbers], np.uint32)
     at_once = max(1, PROBED_COLUMNS // max(stop - start for start, stop in matrix.plan.cols))
-    for k in range(len(matrix.parts)):
-        keys[k] = random_key(matrix.seed, matrix.name, purpose, k)
-        for c in range(0, len(matrix.plan.cols), at_once):
-            tiles = matrix.plan.cols[c : c + at_once]
-            first, end = tiles[0][0] // GROUP * GROUP, tiles[-1][1]  # noise is keyed by groups of columns
-            outputs = _read_about_itself(matrix, drive, k, keys, len(codes), (first, end))
-            for place, (start, stop) in enumerate(tiles, start=c):
-                yield (k, place), outputs[:, start - first : stop - first]
+    for c in range(0, len(matrix.plan.cols), at_once):
+        tiles = matrix.plan.cols[c : c + at_once]
+        first, end = tiles[0][0] // GROUP * GROUP, tiles[-1][1]  # noise is keyed by groups of columns
+        beside = max(1, PROBED_COLUMNS // (end - first))
+        for parts in (numbers[k : k + beside] for k in numbers[::beside]):
+            outputs = _read_about_itself(matrix, drive, parts, keys, len(codes), (first, end))
+            for k, own in zip(parts, outputs, strict=True):
+                for place, (start, stop) in enumerate(tiles, start=c):
+                    yield (k, place), own[:, start - first : stop - first]
 
 
 @torch.no_grad()
@@ -162,7 +165,7 @@ def read_tile(matrix: AnalogMatrix, k: int, c: int, x: torch.Tensor, key: NDArra
     drive = featured(matrix, Drive(codes, squares_of(matrix, codes), levels, 1.0, 0))
     keys, (start, stop) = np.tile(key, (len(matrix.parts), 1)), matrix.plan.cols[c]
     first = start // GROUP * GROUP
-    return _read_about_itself(matrix, drive, k, keys, len(x), (first, stop))[:, start - first :]
+    return _read_about_itself(matrix, drive, [k], keys, len(x), (first, stop))[0, :, start - first :]
 
 
 @torch.no_grad()
@@ -180,20 +183,22 @@ def column_outputs(matrix: AnalogMatrix, x: torch.Tensor) -> Iterator[torch.Tens
     for number, drive in enumerate(drives(matrix, codes, squares)):
         for k in matrix.parts_read(drive.polarity):
             own = keys[number * len(matrix.parts) :]
-            yield _read_about_itself(matrix, drive, k, own, x.shape[0], (0, matrix.plan.n_out))
+            yield _read_about_itself(matrix, drive, [k], own, x.shape[0], (0, matrix.plan.n_out))[0]
 
 
 def _read_about_itself(
-    matrix: AnalogMatrix, drive: Drive, k: int, keys: NDArray[np.uint32], n_vectors: int, columns: Span
+    matrix: AnalogMatrix, drive: Drive, parts: Sequence[int], keys: NDArray[np.uint32], n_vectors: int, columns: Span
 ) -> torch.Tensor:
-    """Outputs (T, columns) of part k, in fully driven devices; columns begin with a group of random numbers."""
+    """Outputs (parts, T, columns) in fully driven devices; columns begin with a group of random numbers."""
     n_tiles = len(matrix.plan.rows)
-    y = torch.empty((n_vectors, columns[1] - columns[0]), dtype=matrix.dtype)
+    y = torch.empty((len(parts), n_vectors, columns[1] - columns[0]), dtype=matrix.dtype)
     values = y.numpy()
     one = np.ones((len(matrix.parts), matrix.plan.n_out), values.dtype)
     unit, beyond = np.ones((n_tiles, n_vectors), values.dtype), np.zeros((n_tiles, n_vectors), np.bool_)
-    outputs = Outputs(unit, one, keys, first_tries(n_tiles, n_vectors), values, beyond)
-    read_drive(matrix, drive, [k], None, outputs, columns=columns)
+    tries, works = first_tries(n_tiles, n_vectors), []
+    for k, own in zip(parts, values, strict=True):
+        works += read_works(matrix, drive, [k], None, Outputs(unit, one, keys, tries, own, beyond), columns=columns)
+    share_all(works, torch.get_num_threads())
     return y
 
 

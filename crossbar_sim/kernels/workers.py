@@ -13,25 +13,32 @@ import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from threadpoolctl import ThreadpoolController
 
 
-class _Job:
-    """One kernel and its tasks, which any number of threads may work on."""
+class Work(NamedTuple):
+    """kernel(thread, first, last, *arguments) on all of its tasks; returns a number."""
 
-    def __init__(self, kernel: Callable[..., int], n_tasks: int, n_chunks: int, arguments: tuple[Any, ...]):
-        self._kernel, self._arguments = kernel, arguments
-        self._ranges = iter([(i * n_tasks // n_chunks, (i + 1) * n_tasks // n_chunks) for i in range(n_chunks)])
+    kernel: Callable[..., int]
+    arguments: tuple[Any, ...]
+    n_tasks: int
+
+
+class _Job:
+    """Works in ranges of tasks, which any number of threads may take."""
+
+    def __init__(self, ranges: list[tuple[Work, int, int]]):
+        self._ranges = iter(ranges)
         self.done: SimpleQueue[int | BaseException] = SimpleQueue()
 
     def work(self, thread: int) -> None:
         """Do what is left, and put the sum of what the kernel returned into `done`, or its error."""
         total = 0
         try:
-            for first, last in self._ranges:
-                total += self._kernel(thread, first, last, *self._arguments)
+            for work, first, last in self._ranges:
+                total += work.kernel(thread, first, last, *work.arguments)
             self.done.put(total)
         except BaseException as error:
             self.done.put(error)
@@ -114,12 +121,21 @@ def share(kernel: Callable[..., int], arguments: tuple[Any, ...], n_tasks: int, 
     There are `chunks` ranges for each thread: one that is held up leaves some of its share to the others. The kernel
     is compiled with `nogil=True`. Returns the sum of what it returns; its first error is raised here.
     """
-    if threads == 1 or n_tasks == 1:
-        return kernel(0, 0, n_tasks, *arguments)
-    n_chunks = min(n_tasks, chunks * threads)
-    job = _Job(kernel, n_tasks, n_chunks, arguments)
+    return share_all([Work(kernel, arguments, n_tasks)], threads, chunks)
+
+
+def share_all(works: list[Work], threads: int, chunks: int = 4) -> int:
+    """`share` of several works that may be done side by side: threads are woken once for all of them."""
+    each = 1 if threads == 1 else -(-chunks * threads // max(1, len(works)))
+    ranges = []
+    for work in works:
+        n = min(work.n_tasks, each)
+        ranges += [(work, i * work.n_tasks // n, (i + 1) * work.n_tasks // n) for i in range(n)]
+    if threads == 1 or len(ranges) == 1:
+        return sum(work.kernel(0, first, last, *work.arguments) for work, first, last in ranges)
+    job = _Job(ranges)
     total = 0
-    for _ in range(_workers().run(job, min(threads, n_chunks))):
+    for _ in range(_workers().run(job, min(threads, len(ranges)))):
         found = job.done.get()
         if isinstance(found, BaseException):
             raise found

@@ -19,6 +19,7 @@ from crossbar_sim.kernels.conductance import (
 from crossbar_sim.kernels.effects import effect_tables
 from crossbar_sim.kernels.pairs import CHUNK, age_pairs, is_plain_pair, pair_table
 from crossbar_sim.kernels.shift import SHIFT_KEYS
+from crossbar_sim.kernels.workers import share
 from crossbar_sim.mapping import layout_of
 from crossbar_sim.spec import BitSliceEncoding, LawProgramming, OffsetEncoding, PairEncoding, SingleShot
 from device_models import DeviceCurves, devices
@@ -67,7 +68,7 @@ def _beside(weights):
 def _aged(weights, w_max, table, plane=PLANE, keys=KEYS, start=0, stop=None):
     """Effective weights and variances of some inputs, device by device."""
     span = FIRST_ROW + start, FIRST_ROW + (weights.shape[1] if stop is None else stop)
-    devices = PlaneDevices(_beside(weights), w_max, table, NO_EFFECTS, plane, keys, span)
+    devices = PlaneDevices.of(_beside(weights), w_max, table, NO_EFFECTS, plane, keys, span)
     effective, variance = (torch.from_numpy(np.zeros((len(weights), span[1] - span[0]), weights.dtype)) for _ in "ev")
     age_by_device(devices, ((0, 2), (2, len(weights))), None, None, [effective], [variance])
     return effective.numpy(), variance.numpy()
@@ -192,9 +193,11 @@ def test_weights_of_any_devices_are_sums_of_their_conductances(width, name, dtyp
     w_max, layout = np.full(5, 0.9, dtype), LAYOUTS[name]
     table = device_table(Pcm1M().curves(HOUR, 1.0), 0.0, 25.0)
     for plane, keys in zip(plane_tables(layout), device_keys(3, "layer", layout), strict=True):
-        devices = PlaneDevices(_beside(weights), w_max, table, NO_EFFECTS, plane, keys, (FIRST_ROW, FIRST_ROW + width))
+        devices = PlaneDevices.of(
+            _beside(weights), w_max, table, NO_EFFECTS, plane, keys, (FIRST_ROW, FIRST_ROW + width)
+        )
         found, variance = np.empty_like(weights), np.empty_like(weights)
-        devices.age(found, variance)
+        share(*devices.ageing(found, variance), threads=2)
         expected, spread = _aged(weights, w_max, table, plane, keys)
         np.testing.assert_array_equal(found, expected)
         np.testing.assert_array_equal(variance, spread)
@@ -211,7 +214,7 @@ def test_pairs_of_slices_age_as_any_devices(dtype):
         parts = [np.zeros((2, *weights.shape), dtype) for _ in range(4)]
         none = np.empty((0, 0), dtype)
         age_conductances(0, 0, 5, _beside(weights), w_max, *tables, FIRST_ROW, 0, *parts[:2], none, none)
-        devices = PlaneDevices(_beside(weights), w_max, *tables, span)
+        devices = PlaneDevices.of(_beside(weights), w_max, *tables, span)
         assert devices.are_plain_pairs
         devices.age_tile((0, 5), *parts[2:])
         np.testing.assert_array_equal(parts[2], parts[0])

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from crossbar_sim.kernels.workers import share
+from crossbar_sim.kernels.workers import Work, share, share_all
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -73,3 +73,28 @@ def test_a_child_process_has_threads_of_its_own():
     if child == 0:
         os._exit(0 if share(kernel, (), 10, 3) == 10 else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("sizes", [(), (1,), (3, 1), (100, 0, 7, 2)])
+def test_works_are_done_side_by_side(sizes, threads):
+    done = [[0] * size for size in sizes]
+
+    def kernel(thread, first, last, own, add):
+        for task in range(first, last):
+            own[task] += 1
+        return add * (last - first)
+
+    works = [Work(kernel, (own, number), len(own)) for number, own in enumerate(done)]
+    assert share_all(works, threads) == sum(number * size for number, size in enumerate(sizes))
+    assert done == [[1] * size for size in sizes]
+
+
+def test_threads_take_different_works_at_the_same_time():
+    meeting = threading.Barrier(3, timeout=20)
+
+    def kernel(thread, first, last):
+        meeting.wait()
+        return 1
+
+    assert share_all([Work(kernel, (), 1)] * 3, 3) == 3
