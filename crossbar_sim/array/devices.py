@@ -30,7 +30,7 @@ from crossbar_sim.kernels.workers import Work, share
 from crossbar_sim.mapping.plan import Span
 from crossbar_sim.spec import WiresSpec
 
-_COLUMNS_AT_ONCE = 64  # where there are no wires
+_COLUMNS_AT_ONCE = 128  # where there are no wires
 _SCRATCH = Scratch()
 
 Floats = NDArray[np.floating]

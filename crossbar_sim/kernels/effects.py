@@ -182,7 +182,7 @@ def write_devices(effects, key, row, col, n, target, g):
         v = effects.verify
         table = VerifyTable(v[0], v[1], v[2], int(v[3]), v[4], v[5], v[6])
         pulses, converged = np.empty(size, np.int32), np.empty(size, np.bool_)
-        program_verify(target, key, row, col, n, table, np.empty(size, f32), np.empty(size, f32), g, pulses, converged)
+        program_verify(target, key, row, col, n, table, g, pulses, converged)
     elif effects.written_by == _GIVEN:
         for j in range(size):
             g[j] = target[j]

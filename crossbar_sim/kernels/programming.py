@@ -13,7 +13,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from crossbar_sim.kernels.random import f32, fill_columns, random_key, threefry, u32
+from crossbar_sim.kernels.compiling import inner
+from crossbar_sim.kernels.random import f32, fill_columns, fill_normals_at, random_key, threefry, u32
 from crossbar_sim.spec.programming import ProgramVerify
 from device_models.errors import UsageError
 
@@ -67,28 +68,19 @@ def single_shot(target, key, row, col, n, sigma_write, z, spare, g):
         g[j] = max(target[j] * (dtype(1) + sigma * dtype(z[j])), dtype(0))
 
 
-@njit
-def program_verify(target, key, row, col, n, table, z_read, z_write, g, pulses, converged):
-    """Program a block of devices with verification (equation: ProgramVerify).
-
-    Iteration k takes its normals from the key threefry(key, k). A device has converged only if a read after its last
-    pulse found it within the tolerance.
-
-    Arguments  target [uS], n devices of each output; key (2,) uint32, one row of `write_keys`; row: input of the first
-               device; col: its output; table: VerifyTable; z_read, z_write: float32 scratch; g out [uS]; pulses
-               integers out; converged bool out
-    """
+@inner
+def _give_pulses(first, enough, target, key, rows, cols, table, g, pulses, converged):
+    """Pulses for devices in inputs `rows` and outputs `cols`, from iteration `first` on until `enough` wait for further
+    ones; the number of the next iteration."""
     size = target.shape[0]
     dtype = g.dtype.type
     zero = dtype(0)
     alpha, tolerance = dtype(table.alpha), dtype(table.tolerance_uS)
     read, fixed, relative = dtype(table.sigma_read_uS), dtype(table.sigma_write_uS), dtype(table.sigma_write_relative)
-    for j in range(size):
-        g[j] = table.start_uS
-        pulses[j] = 0
-        converged[j] = False
-    for k in range(table.max_pulses + 1):
-        fill_columns(threefry(key[0], key[1], u32(k), u32(0)), row, col, n, z_read, z_write)
+    z_read, z_write = np.empty(size, f32), np.empty(size, f32)
+    for k in range(first, table.max_pulses + 1):
+        key0, key1 = threefry(key[0], key[1], u32(k), u32(0))
+        fill_normals_at(key0, key1, rows, cols, z_read, z_write, size)
         waiting = 0
         for j in range(size):
             error = g[j] + read * dtype(z_read[j]) - target[j]
@@ -100,8 +92,45 @@ def program_verify(target, key, row, col, n, table, z_read, z_write, g, pulses, 
                 g[j] = g[j] if done else max(g[j] - step + noise, zero)
                 pulses[j] += not done
                 waiting += not done
-        if waiting == 0:
-            break
+        if waiting <= enough:
+            return k + 1
+    return table.max_pulses + 1
+
+
+@njit
+def program_verify(target, key, row, col, n, table, g, pulses, converged):
+    """Program a block of devices with verification (equation: ProgramVerify).
+
+    Iteration k takes its normals from the key threefry(key, k). A device has converged only if a read after its last
+    pulse found it within the tolerance. The last quarter of the devices goes on by itself.
+
+    Arguments  target [uS], n devices of each output; key (2,) uint32, one row of `write_keys`; row: input of the
+               first device; col: its output; table: VerifyTable; g out [uS]; pulses integers out; converged bool out
+    """
+    size = target.shape[0]
+    rows, cols = np.empty(size, u32), np.empty(size, u32)
+    for start in range(0, size, n):
+        for j in range(n):
+            rows[start + j], cols[start + j] = u32(row + j), u32(col + start // n)
+    for j in range(size):
+        g[j], pulses[j], converged[j] = table.start_uS, 0, False
+    following = _give_pulses(0, size // 4, target, key, rows, cols, table, g, pulses, converged)
+    lane, left = np.empty(size, u32), u32(0)
+    for j in range(size):
+        lane[left] = u32(j)
+        left = u32(left + u32(not converged[j]))
+    if following > table.max_pulses or left == 0:
+        return
+    own_target, own_g = np.empty(left, g.dtype), np.empty(left, g.dtype)
+    own_pulses, own_converged = np.empty(left, np.int32), np.empty(left, np.bool_)
+    for k in range(own_g.shape[0]):
+        j = lane[k]
+        rows[k], cols[k] = rows[j], cols[j]  # never one that is still needed
+        own_target[k], own_g[k], own_pulses[k], own_converged[k] = target[j], g[j], pulses[j], False
+    _give_pulses(following, 0, own_target, key, rows, cols, table, own_g, own_pulses, own_converged)
+    for k in range(own_g.shape[0]):
+        j = lane[k]
+        g[j], pulses[j], converged[j] = own_g[k], own_pulses[k], own_converged[k]
 
 
 @njit(nogil=True, cache=True)
@@ -118,9 +147,8 @@ def single_shot_matrix(thread, first, last, target, key, row, first_col, sigma_w
 def program_verify_matrix(thread, first, last, target, key, row, first_col, table, g, pulses, converged):
     """`program_verify` of outputs first to last - 1 of devices (n_out, n) from input `row`, output `first_col` on."""
     n = target.shape[1]
-    z_read, z_write = np.empty(n, f32), np.empty(n, f32)
     for o in range(first, last):
-        program_verify(target[o], key, row, first_col + o, n, table, z_read, z_write, g[o], pulses[o], converged[o])
+        program_verify(target[o], key, row, first_col + o, n, table, g[o], pulses[o], converged[o])
     return 0
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
+from crossbar_sim.kernels.compiling import inner
 from crossbar_sim.kernels.views import bits_of, float_of
 
 u32 = np.uint32
@@ -92,8 +93,9 @@ def _polynomial(c, x):
 
 
 @njit(inline="always")
-def _minus_log(x):
-    """-ln(x) of a positive normal float32, relative error below 4e-7."""
+def minus_log(bits):
+    """-ln(u) of u = (bits | 1) / 2^32, bits of 32, relative error below 4e-7: an exponential number, 22.2 at most."""
+    x = fma(f32(i32(bits >> u32(1))), _TWO_M31, _TWO_M32)
     bits = i32(bits_of(x))
     exponent = i32(i32(bits - _SQRT_HALF_BITS) >> i32(23))
     m = float_of(u32(bits - i32(exponent << i32(23)))) - _ONE
@@ -110,7 +112,7 @@ def normal_pair(bits0, bits1):
                phi in [-pi/4, pi/4) from its middle, so that both numbers are (cos phi -+ sin phi) / sqrt(2) but for
                signs, which are the two highest bits, and 1/2 goes into the root.
     """
-    radius = np.sqrt(_minus_log(fma(f32(i32(bits0 >> u32(1))), _TWO_M31, _TWO_M32)))
+    radius = np.sqrt(minus_log(bits0))
     t = f32(i32(u32(bits1 << u32(2)) ^ _SIGN)) * _TWO_M31
     half = u32(bits1 & _SIGN)
     odd = u32(u32(bits1 << u32(1)) & _SIGN)  # quadrants that are passed from sine to cosine
@@ -129,6 +131,16 @@ def fill_normals(key0, key1, first0, counter1, z0, z1):
         z0[lane], z1[lane] = float_of(bits0), float_of(bits1)
     for lane in range(z0.shape[0]):
         z0[lane], z1[lane] = normal_pair(bits_of(z0[lane]), bits_of(z1[lane]))
+
+
+@inner
+def fill_normals_at(key0, key1, rows, cols, z0, z1, size):
+    """The normal pairs of the first `size` of some counters (rows, cols)."""
+    for k in range(size):
+        bits0, bits1 = threefry(key0, key1, rows[k], cols[k])
+        z0[k], z1[k] = float_of(bits0), float_of(bits1)
+    for k in range(size):
+        z0[k], z1[k] = normal_pair(bits_of(z0[k]), bits_of(z1[k]))
 
 
 @njit

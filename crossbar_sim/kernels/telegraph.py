@@ -1,10 +1,11 @@
 """Random telegraph noise with random access in time: the state of a trap at t is a function of its key and t.
 
 A two-state Markov process forgets its state at the events of a Poisson process of rate 1 / tau and draws it anew with
-the stationary probability at each of them. Time is cut into cells of width tau. The events of cell n, their places
-and the states drawn there, come from counter n of the trap's key, so nothing is stored, and any two times see one
-path. The state at t is that of the last event before t; a cell has none with probability 1/e, so the search looks
-back over less than two cells on average.
+the stationary probability at each of them. Time is cut into cells of width tau. The events of a cell, of which each has
+an exponential distance from the one behind it, the first from the end of the cell, and the states drawn there come from
+counters of the trap's key, so nothing is stored, and any two times see one path. The state at t is that of the last
+event before t: it is looked for backwards, in the cell of t and in those before. Of each trap 2.5 events are drawn on
+average.
 """
 
 from __future__ import annotations
@@ -19,12 +20,10 @@ from numpy.typing import NDArray
 
 from crossbar_sim.kernels.chance import below
 from crossbar_sim.kernels.compiling import inner
-from crossbar_sim.kernels.random import fma, random_key, threefry, u32
+from crossbar_sim.kernels.random import f32, fma, minus_log, random_key, threefry, u32
+from crossbar_sim.kernels.views import row, shaped
 from device_models.effects import TelegraphNoise
 from device_models.errors import UsageError
-
-EVENTS_BELOW = np.array([below(sum(math.exp(-1) / math.factorial(i) for i in range(n + 1))) for n in range(14)])
-"""A word below entry n means at most n events in a cell (Poisson, mean 1); the last entry is 2^32."""
 
 _LONGEST = 1e300
 """Times relative to the fastest trap: within it neither they nor their inverse overflow."""
@@ -34,10 +33,13 @@ _EXP2 = (
     7.072585949269223e-09, 4.4549605981865186e-10,
 )  # fmt: skip
 """(2^x - 1) / x on [-1/2, 1/2], in powers of x: 2^x to 1e-17 in relative error."""
-_ONE_EVENT = u32(EVENTS_BELOW[0])
-_ALL = u32(0xFFFFFFFF)
 _OF_TRAP = u32(0xFFFFFFFF)
-"""Second counter of the draws that belong to the trap and not to a cell; cells stay below 2^53."""
+"""Second counter of the draw that belongs to the trap and not to a cell; cells stay below 2^53."""
+_CELL = u32(0xFFFFFF00)
+"""Bits of the second counter that belong to the cell; the others count its events, and 255 have a chance of 1e-505."""
+_LATER, _LAST, _OVER = u32(0), u32(1), u32(2)
+BEFORE, SEARCHING = u32(2), u32(3)
+"""In place of a state: no event was yet; one is still looked for."""
 
 
 class TelegraphTable(NamedTuple):
@@ -87,159 +89,175 @@ def telegraph_keys(
 
 
 @inner
-def _draw_positions(key0, key1, row, col, first, second):
-    """Words of one key and the devices of output `col` from input `row` on."""
-    for j in range(first.shape[0]):
-        first[j], second[j] = threefry(key0, key1, u32(row + u32(j)), col)
+def _draw(key0, key1, counter0, counter1, first, second, size):
+    """Words of the first `size` keys and counters."""
+    for k in range(size):
+        first[k], second[k] = threefry(key0[k], key1[k], counter0[k], counter1[k])
 
 
 @inner
-def _draw(key0, key1, counter0, counter1, first, second):
-    """Words of many keys and counters; no array twice, because loops on arrays that overlap are not vectorised."""
-    for i in range(first.shape[0]):
-        first[i], second[i] = threefry(key0[i], key1[i], counter0[i], counter1[i])
+def _draw_keys(key0, key1, rows, cols, first, second, size):
+    """Keys of the traps of weights in inputs `rows` and outputs `cols`."""
+    for k in range(size):
+        first[k], second[k] = threefry(key0, key1, rows[k], cols[k])
 
 
 @inner
-def _take(rows, which, out):
-    """Columns `which` of rows, one row after the other: all at once need more registers than there are."""
-    for row in range(out.shape[0]):
-        source, target = rows[row], out[row]
-        for k in range(which.shape[0]):
-            target[k] = source[which[k]]
+def _draw_traps(key0, key1, speed, choice, size):
+    """What belongs to the trap and not to a cell."""
+    for k in range(size):
+        speed[k], choice[k] = threefry(key0[k], key1[k], u32(0), _OF_TRAP)
 
 
 @njit(inline="always")
 def cell_at(cells):
-    """The cell at a time in correlation times, and the last place of it that is over; of none over, the cell before."""
+    """Words of the cell at a time in correlation times, and how far the time is from the end of the cell."""
     cell = np.int64(cells)
-    over = np.int64((cells - cell) * 2.0**32)
-    return cell - np.int64(over == 0), u32(over - 1)
+    return u32(cell), u32(u32(cell >> 32) << u32(8)), f32(1.0 - (cells - cell))
 
 
 @inner
-def _find_cells(presence, speed, table, cell, last):
-    """`cell_at` of traps at the time of the table; cell -1 for those that are not there or fast."""
+def _find_cells(speed, table, low, high, time, size):
+    """`cell_at` of traps at the time of the table."""
     latest = table.t_s / table.tau_min_s  # in correlation times of the fastest trap
     log2_ratio = table.log2_tau_ratio * -(2.0**-32)
-    trap_below, fast_below = np.int64(table.trap_below), np.int64(table.fast_below)
-    for j in range(speed.shape[0]):
-        y = log2_ratio * speed[j]
+    for k in range(size):
+        y = log2_ratio * speed[k]
         whole = np.rint(y)
         x = y - whole
         p = _EXP2[10]
-        for k in range(9, -1, -1):
-            p = fma(p, x, _EXP2[k])
+        for term in range(9, -1, -1):
+            p = fma(p, x, _EXP2[term])
         power = fma(x, p, 1.0) * np.int64((np.int64(whole) + 1023) << 52).view(np.float64)
-        at, last[j] = cell_at(latest * power)
-        is_slow = (np.int64(presence[j]) < trap_below) & (np.int64(speed[j]) >= fast_below)
-        cell[j] = at if is_slow else np.int64(-1)
+        low[k], high[k], time[k] = cell_at(latest * power)
 
 
 @inner
-def _order(place, choice, last, event, up_below, order):
-    """Of events: the last one has the highest, of those at one place the first; the state is its lowest bit."""
-    for k in range(order.shape[0]):
-        own = (np.int64(place[k]) << 5) | np.int64((15 - event) << 1) | np.int64(choice[k] < up_below)
-        order[k] = own if place[k] <= last[k] else np.int64(-2)
+def _step_back(behind, time, place, distance, kind, size):
+    """Distances of events from the ends of their cells, and whether an event goes on beyond, or was before the time."""
+    for k in range(size):
+        distance[k] = behind[k] + minus_log(place[k])
+    for k in range(size):
+        is_over, is_last = distance[k] >= f32(1), distance[k] >= time[k]
+        kind[k] = _OVER if is_over else (_LAST if is_last else _LATER)
 
 
 @inner
-def trap_states(traps, cell, up_below):
-    """States (1 or 0) of traps at a time.
+def _find_states(kind, choice, low, high, up_below, old, new, size):
+    """States of traps whose last event this is, or that have none; those that are known stay."""
+    up = u32(up_below)
+    for k in range(size):
+        is_first = (low[k] | (high[k] & _CELL)) == u32(0)  # there is no cell before
+        none = BEFORE if is_first else SEARCHING
+        found = u32(choice[k] < up) if kind[k] == _LAST else (none if kind[k] == _OVER else SEARCHING)
+        new[k] = found if old[k] == SEARCHING else old[k]
 
-    All traps take turns: in each round those whose state is not known yet look at one cell, the last one first, and of
-    these cells those that have a first event look at it, then those that have a second one, and so on. Before the
-    first cell the state is that of the draw at the beginning.
 
-    Arguments  traps (4, n) uint32: state out, both words of the key, last place (`cell_at` the time); cell (n,)
+@inner
+def _go_on(kind, low, high, distance, time, new_low, new_high, new_distance, new_time, size):
+    """The next event of the cell, or the first one of the cell before."""
+    for k in range(size):
+        new_low[k] = u32(low[k] - u32(kind[k] == _OVER))
+    for k in range(size):
+        borrowed = u32((kind[k] == _OVER) & (low[k] == u32(0))) << u32(8)
+        before = u32(u32(high[k] & _CELL) - borrowed)
+        new_high[k] = before if kind[k] == _OVER else u32(high[k] + u32(1))
+    for k in range(size):
+        new_distance[k] = f32(0) if kind[k] == _OVER else distance[k]
+    for k in range(size):
+        new_time[k] = f32(0) if kind[k] == _OVER else time[k]
+
+
+@inner
+def _take(rows, which, size, out):
+    """Columns `which` of rows, one row after the other: all at once need more registers than there are."""
+    for r in range(rows.shape[0]):
+        source, target = row(rows, r), row(out, r)
+        for k in range(size):
+            target[k] = source[which[k]]
+
+
+@inner
+def find_events(traps, now, far, up_below, state):
+    """States of traps at a time: 1 or 0, or BEFORE where no event was yet.
+
+    All traps take turns: in each turn those that are searching look at one event, the last one of its cell that they
+    did not look at yet. Where half of them are through, the others go on closer together.
+
+    Arguments  traps (3, n) uint32: both words of the key, number; now (3, n) uint32: SEARCHING or the state, words of
+               `cell_at` the time; far (2, n): 0, distance of `cell_at`; state (n,) uint32 out; the others are lost
     """
-    n = cell.shape[0]
-    words, longs, up = np.empty((16, n), u32), np.empty((3, n), np.int64), np.int64(up_below)
-    own, of_event, trap, turn = words[:6], words[6:11], words[11], words[12]
-    number, place, choice = words[13], words[14], words[15]
-    own_state, key0, key1, last, low, high = own[0], own[1], own[2], own[3], own[4], own[5]
-    event0, event1, event_last, event_low, event_high = of_event[0], of_event[1], of_event[2], of_event[3], of_event[4]
-    own_cell, found, order = longs[0], longs[1], longs[2]
-    state = traps[0]
-    low[:], high[:] = u32(0), _OF_TRAP
-    _draw(traps[1], traps[2], low, high, number, choice)
-    kept = u32(0)
-    for j in range(n):
-        state[j] = u32(choice[j] < up)
-        trap[kept] = u32(j)
-        kept = u32(kept + u32(cell[j] >= 0))
-    searching, back = np.int64(kept), np.int64(0)
-    while searching > 0:
-        _take(traps, trap[:searching], own[:4])
-        if back > 0:
-            last[:searching] = _ALL
-        for k in range(searching):
-            own_cell[k] = cell[trap[k]] - back
-        for k in range(searching):
-            low[k], high[k] = u32(own_cell[k]), u32(u32(own_cell[k] >> 32) << u32(8))
-        _draw(key0, key1, low, high, number[:searching], choice)
-        for k in range(searching):
-            high[k] = u32(high[k] + u32(1))
-            turn[k] = u32(k)
-        _draw(key0, key1, low, high, place[:searching], choice)  # the first event, also where there is none
-        _order(place, choice, last, 0, up, order[:searching])
-        for k in range(searching):
-            found[k] = max(np.int64(own_state[k]) - 2, order[k] if number[k] >= _ONE_EVENT else np.int64(-2))
-        taking = searching
-        for event in range(1, EVENTS_BELOW.shape[0]):
-            limit, more = EVENTS_BELOW[event], u32(0)
-            for k in range(taking):
-                i = turn[k]
-                turn[more] = i
-                more = u32(more + u32(number[i] >= limit))
-            taking = np.int64(more)
-            if taking == 0:
-                break
-            _take(own[1:], turn[:taking], of_event)
-            for k in range(taking):
-                event_high[k] = u32(event_high[k] + u32(event))
-            _draw(event0, event1, event_low, event_high, place[:taking], choice)
-            _order(place, choice, event_last, event, up, order[:taking])
-            for k in range(taking):
-                found[turn[k]] = max(found[turn[k]], order[k])
-        kept = u32(0)
-        for k in range(searching):  # those without an event go on with the cell before
-            j = trap[k]
-            state[j] = u32(found[k] & 1)
-            trap[kept] = j
-            kept = u32(kept + u32((found[k] < 0) & (own_cell[k] > 0)))
-        searching = np.int64(kept)
-        back += 1
+    n = state.shape[0]
+    words, reals = np.empty((10, n), u32), np.empty((3, n), f32)
+    closer, later = shaped(words, 0, (3, n)), shaped(words, 3 * n, (3, n))
+    which, place, choice, kind = row(words, 6), row(words, 7), row(words, 8), row(words, 9)
+    farther, distance = shaped(reals, 0, (2, n)), row(reals, 2)
+    size = n
+    while size > 0:
+        _draw(row(traps, 0), row(traps, 1), row(now, 1), row(now, 2), place, choice, size)
+        _step_back(row(far, 0), row(far, 1), place, distance, kind, size)
+        _find_states(kind, choice, row(now, 1), row(now, 2), up_below, row(now, 0), row(later, 0), size)
+        _go_on(
+            kind, row(now, 1), row(now, 2), distance, row(far, 1), row(later, 1), row(later, 2), row(farther, 0),
+            row(farther, 1), size,
+        )  # fmt: skip
+        now, later, far, farther = later, now, farther, far
+        kept, found = u32(0), row(now, 0)
+        for k in range(size):
+            which[kept] = u32(k)
+            kept = u32(kept + u32(found[k] == SEARCHING))
+        if 2 * np.int64(kept) <= size:
+            number = row(traps, 2)
+            for k in range(size):
+                state[number[k]] = found[k]
+            size = np.int64(kept)
+            _take(traps, which, size, closer)
+            _take(now, which, size, later)
+            _take(far, which, size, farther)
+            traps, closer, now, later, far, farther = closer, traps, later, now, farther, far
 
 
 @inner
-def add_telegraph(keys, row, col, n, table, delta, g, variance):
+def add_telegraph(keys, first_row, col, n, table, delta, g, variance):
     """Add the traps of a block of devices: slow ones to the conductance [uS], fast ones to its variance [uS^2].
 
-    Equation   g += delta (s(t) - p) for each slow trap, variance += delta^2 p (1 - p) for each fast one
-    Arguments  keys (traps_per_device, 2) uint32, one row of `telegraph_keys`; row: input of the first device;
+    Equation   g += delta sum (s(t) - p) over the slow traps, variance += delta^2 p (1 - p) times the fast ones
+    Arguments  keys (traps_per_device, 2) uint32, one row of `telegraph_keys`; first_row: input of the first device;
                col: its output; n: devices of each output; table: TelegraphTable; delta amplitude of the traps of each
                device [uS]; g, variance changed in place
     """
-    size = g.shape[0]
     dtype = g.dtype.type
-    p = dtype(table.occupation)
-    words, cell = np.empty((8, size), u32), np.empty(size, np.int64)
-    traps, presence, speed, counter0, counter1 = words[:4], words[4], words[5], words[6], words[7]
-    state, key0, key1, last = traps[0], traps[1], traps[2], traps[3]
-    counter0[:], counter1[:] = u32(1), _OF_TRAP
+    block = g.shape[0]
+    words, far_room, sums = np.empty((13, block), u32), np.empty(2 * block, f32), np.empty(2 * block, g.dtype)
+    lane, rows, cols, size = shaped(words, 0, (block,)), row(words, 1), row(words, 2), 0
+    for start in range(0, block, n):
+        for j in range(n):  # traps that move nothing, as those of devices at zero, are not looked for
+            lane[size], rows[size], cols[size] = u32(start + j), u32(first_row + j), u32(col + start // n)
+            size += np.int64(delta[start + j] != 0)
+    presence, speed, choice = row(words, 3), row(words, 4), row(words, 5)  # whether it is there: a word of its key
+    state, traps = shaped(words, 6 * block, (size,)), shaped(words, 7 * block, (3, size))
+    now, far = shaped(words, 10 * block, (3, size)), shaped(far_room, 0, (2, size))
+    slow, fast, p = shaped(sums, 0, (size,)), shaped(sums, block, (size,)), dtype(table.occupation)
+    for k in range(size):
+        slow[k] = fast[k] = dtype(0)
     for trap in range(keys.shape[0]):
-        for start in range(0, size, n):
-            own = slice(start, start + n)
-            _draw_positions(keys[trap, 0], keys[trap, 1], u32(row), u32(col + start // n), key0[own], key1[own])
-        _draw(key0, key1, counter0, counter1, presence, speed)
+        key0, key1 = row(traps, 0), row(traps, 1)
+        _draw_keys(keys[trap, 0], keys[trap, 1], rows, cols, key0, key1, size)
+        _draw_traps(key0, key1, speed, choice, size)
+        for k in range(size):
+            presence[k], state[k], traps[2, k], far[0, k] = key0[k], BEFORE, u32(k), f32(0)
         if table.t_s > 0:  # else nothing is over yet
-            _find_cells(presence, speed, table, cell, last)
-        else:
-            cell[:] = -1
-        trap_states(traps, cell, table.up_below)
-        for j in range(size):
-            is_there, is_fast = presence[j] < table.trap_below, speed[j] < table.fast_below
-            g[j] += delta[j] * (dtype(state[j]) - p) if is_there & (not is_fast) else dtype(0)
-            variance[j] += delta[j] * delta[j] * p * (dtype(1) - p) if is_there & is_fast else dtype(0)
+            _find_cells(speed, table, row(now, 1), row(now, 2), row(far, 1), size)
+            for k in range(size):
+                is_slow = (presence[k] < table.trap_below) & (speed[k] >= table.fast_below)
+                now[0, k] = SEARCHING if is_slow else BEFORE
+            find_events(traps, now, far, table.up_below, state)
+        for k in range(size):
+            is_up = (choice[k] < table.up_below) if state[k] == BEFORE else (state[k] == u32(1))
+            is_there, is_fast = presence[k] < table.trap_below, speed[k] < table.fast_below
+            slow[k] += dtype(is_up) - p if is_there & (not is_fast) else dtype(0)
+            fast[k] += p * (dtype(1) - p) if is_there & is_fast else dtype(0)
+    for k in range(size):
+        j = lane[k]
+        g[j] += delta[j] * slow[k]
+        variance[j] += delta[j] * delta[j] * fast[k]

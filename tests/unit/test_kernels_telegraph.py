@@ -5,16 +5,10 @@ import math
 import numba
 import numpy as np
 import pytest
-from scipy.stats import poisson
 from trap_times import states
 
 from crossbar_sim.kernels import reference
-from crossbar_sim.kernels.telegraph import (
-    EVENTS_BELOW,
-    add_telegraph,
-    telegraph_keys,
-    telegraph_table,
-)
+from crossbar_sim.kernels.telegraph import add_telegraph, telegraph_keys, telegraph_table
 from device_models.effects import TelegraphNoise
 from device_models.errors import UsageError
 
@@ -53,14 +47,17 @@ def _words(key, counter0, counter1):
 
 
 def _path(key, cells):
-    """All refresh events of a trap in the first `cells` cells: sorted times in cells, and the state from each on."""
+    """All events of a trap in the first `cells` cells: sorted times in cells, and the state from each on."""
     events = [(0.0, _words(key, 0, 0xFFFFFFFF)[1] * 2.0**-32 < P)]
     for cell in range(cells):
-        low, high = cell % 2**32, cell // 2**32 * 256
-        count = int(poisson.ppf((_words(key, low, high)[0] + 0.5) * 2.0**-32, 1.0))
-        for event in range(count):
-            place, choice = _words(key, low, high + event + 1)
-            events.append((cell + place * 2.0**-32, choice * 2.0**-32 < P))
+        low, high, before_end, event = cell % 2**32, cell // 2**32 * 256, 0.0, 0
+        while True:
+            word, choice = _words(key, low, high + event)
+            before_end += -math.log((word | 1) * 2.0**-32)
+            if before_end >= 1:
+                break
+            events.append((cell + 1 - before_end, choice * 2.0**-32 < P))
+            event += 1
     return sorted(events)
 
 
@@ -69,7 +66,7 @@ def _reference(noise, t_s, t_obs_s):
     for col, row in np.ndindex(N_OUT, N):
         for key in telegraph_keys(0, "layer", noise.traps_per_device)[0]:
             own = _words(tuple(int(word) for word in key), row, col)
-            presence, speed = (word * 2.0**-32 for word in _words(own, 1, 0xFFFFFFFF))
+            presence, speed = own[0] * 2.0**-32, _words(own, 0, 0xFFFFFFFF)[0] * 2.0**-32
             tau_s = noise.tau_min_s * (noise.tau_max_s / noise.tau_min_s) ** speed
             if presence >= noise.p_trap:
                 continue
@@ -95,12 +92,6 @@ def test_kernel_equals_the_reference(other, t_s, t_obs_s):
     single = _devices(noise, t_s, t_obs_s, dtype=np.float32)
     np.testing.assert_allclose(single[0], expected[0], rtol=1e-6)
     np.testing.assert_allclose(single[1], expected[1], rtol=1e-6)
-
-
-def test_number_of_events_in_a_cell_follows_poisson():
-    chance = np.diff(EVENTS_BELOW.astype(float), prepend=0.0) * 2.0**-32
-    np.testing.assert_allclose(chance, poisson.pmf(range(14), 1.0), atol=2.0**-32)
-    assert EVENTS_BELOW[-1] == 2**32
 
 
 def test_times_asked_in_any_order_see_one_path():
