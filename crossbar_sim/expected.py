@@ -37,11 +37,11 @@ _LATER_S = 1.0  # by then devices have all that they will ever have
 # multiply-adds of the digital forward
 PRODUCT, NOISY_PRODUCT = 0.57, 0.3
 """A weight and a vector of a read, and of the variances of its read noise."""
-PLAIN_WEIGHT, PLAIN_DEVICE = 155.0, 120.0
+PLAIN_WEIGHT, PLAIN_DEVICE = 140.0, 105.0
 """State of a weight of plain pairs (kernels.pairs), and of each of its devices where they differ from their targets."""
-WEIGHT, DEVICE = 150.0, 250.0
+WEIGHT, DEVICE = 140.0, 230.0
 """The same of any other weight, for each plane, and of each of its devices."""
-FEATURE, TRAP, FOLLOWED, PULSE = 200.0, 100.0, 300.0, 29.0
+FEATURE, TRAP, FOLLOWED, PULSE = 140.0, 45.0, 170.0, 24.0
 """A further feature of a device (array.features), a trap at time 0, more of one that is followed to a later time, a
 pulse that write-verify may take."""
 WIRES = {"ratio": 180.0, "first_order": 180.0, "exact": 220_000.0}
@@ -51,7 +51,7 @@ INPUT, PASS = 59.0, 93.0
 CONVERSION, ADC, STAGES, SEARCH, NORMAL = 4.2, 13.0, 144.0, 154.0, 30.0
 """An output of a part: without ADC, more with one, where errors and stages come one after the other, with an ADC that
 searches its table, where it draws random numbers."""
-PROBED, DESCENT = 3.6, 900.0
+PROBED, DESCENT = 2.5, 900.0
 """A weight and a vector of a reference read, whose few vectors are multiplied less fast; a weight and a step of
 gradient descent beside its read and its state."""
 
@@ -243,9 +243,9 @@ class _Cost:
 
     @property
     def mapping_bytes(self) -> int:
-        """What mapping takes beside the state: the same, or outputs of reference reads, of a part and of the next."""
+        """What mapping takes beside the state: the same, or outputs of reference reads, of some tiles and the next."""
         widest = max(stop - start for start, stop in self.tiles.cols)
-        outputs = 2 * self.probes * min(self.tiles.n_out, max(PROBED_COLUMNS, widest)) * self.float_bytes
+        outputs = 2 * self.probes * min(self.outputs * self.planes, max(PROBED_COLUMNS, widest)) * self.float_bytes
         return max(self.copied_bytes, outputs + self.read_bytes(self.probes) if self.probes else 0)
 
     def read_bytes(self, vectors: int) -> int:

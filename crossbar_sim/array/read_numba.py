@@ -22,7 +22,7 @@ from crossbar_sim.kernels.workers import share_all
 from crossbar_sim.mapping.plan import Span
 
 PROBED_COLUMNS = 4096
-"""Columns, or one of tiles, that the chip reads about itself at a time."""
+"""Outputs, or those of one tile, that the chip reads about itself at a time for each vector."""
 
 
 class _Try(NamedTuple):
@@ -136,8 +136,7 @@ def read_tiles(
     """(part, column of tiles) and the converted outputs (P, columns) for codes (P, n_in) of one magnitude.
 
     The chip reads about itself: through DAC, devices and ADC, but without input range, weight scale or compensation, so
-    outputs are in fully driven devices, as the bound is. A few tiles of a row at a time, so that little memory is
-    needed.
+    outputs are in fully driven devices, as the bound is. A few tiles at a time, so that little memory is needed.
     """
     codes = codes.to(Held.of(matrix).code_dtype)
     alike = codes if matrix.features is not None else codes[:1]  # all have the same squares, and so variances
