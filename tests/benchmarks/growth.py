@@ -27,6 +27,7 @@ import crossbar_sim as cs
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import NullLocator
 
 RUNS = 3
 BLOCKS = (4, 8, 16, 30)
@@ -114,7 +115,10 @@ def main() -> None:
             axis.loglog([p[x] for p in points], [p[name] for p in points], line, label=f"{name}: {power:.2f}")
             if "expected" not in name:
                 said.append(f"{label.partition(',')[0]} of {name} over {x} {power:.2f}")
-        axis.set(xlabel=x, ylabel=label)
+        unit, suffix = (1e6, " [million]") if x == "weights" else (1, "")
+        axis.set(xlabel=x + suffix, ylabel=label)
+        axis.set_xticks([p[x] for p in points], [f"{p[x] / unit:.0f}" for p in points])
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.legend(title="exponent", fontsize="small")
     figure.savefig(PAGE.parent / "performance_growth.png", dpi=80)
     last = by_weights[-1]
