@@ -50,6 +50,8 @@ DEVICES: Effects = {
     "broken lines": (BASE, {"tile.faults": {"p_word_line": 0.005, "p_bit_line": 0.005}}),
     "temperature": (BASE, {"device.temperature": {"t_read_K": 330.0}}),
     "telegraph noise, one trap": (NOISY, {"device.telegraph": TRAPS}),
+    "telegraph noise, one trap, also at zero": (
+        NOISY, {"device.telegraph": {**TRAPS, "amplitude": {"kind": "absolute", "amplitude_uS": 0.5}}}),
     "telegraph noise, four traps": (NOISY, {"device.telegraph": {**TRAPS, "traps_per_device": 4}}),
     "polarity: device": (BASE, {"device.polarity": {"kind": "device", "sigma": 0.05}}),
     "polarity: state": (BASE, {"device.polarity": {"kind": "state"}, "device.g_max_uS": 15.0}),
