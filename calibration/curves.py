@@ -56,15 +56,21 @@ class Curve(StrictModel):
             case "tabulated":
                 return np.stack([np.interp(g, self.knots_uS, row) for row in np.eye(len(self.knots_uS))], axis=1)
             case "spline":
-                return self._spline(g)
-
-    def _spline(self, g: Floats) -> Floats:
-        spline = CubicSpline(self.knots_uS, np.eye(len(self.knots_uS)), bc_type="natural")
-        inside = np.clip(g, self.knots_uS[0], self.knots_uS[-1])
-        return np.asarray(spline(inside) + (g - inside)[:, None] * spline(inside, 1), float)
+                return linear_beyond(natural_spline(self.knots_uS), g)
 
     def constant(self, value: float) -> Floats:
         """Coefficients of a curve that has one value everywhere."""
         if self.kind == "polynomial":
             return value * np.eye(self.degree + 1)[0]
         return np.full(self.n_parameters, value)
+
+
+def natural_spline(knots: tuple[float, ...]) -> CubicSpline:
+    """Natural cubic splines, one for each knot, which is 1 there and 0 at the others."""
+    return CubicSpline(knots, np.eye(len(knots)), bc_type="natural")
+
+
+def linear_beyond(spline: CubicSpline, x: Floats) -> Floats:
+    """A spline over x (n,), beyond its knots the straight lines that it ends in."""
+    inside = np.clip(x, spline.x[0], spline.x[-1])
+    return np.asarray(spline(inside) + (x - inside)[:, None] * spline(inside, 1), float)

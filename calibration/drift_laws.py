@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
+from calibration.curves import linear_beyond, natural_spline
+
 Floats = NDArray[np.float64]
 
 SPLINE_KNOTS = (0.05, 0.275, 0.5, 0.725, 0.95)
@@ -195,13 +197,11 @@ class Spline(DriftLaw):
         return [np.concatenate([at_knots / NU, np.full(len(self.knots), spread)])]
 
     def _basis(self, x: Floats) -> Floats:
-        x = self.inside(x)
-        at = np.clip(x, self.knots[0], self.knots[-1])
-        return np.asarray(self._curve(at) + (x - at)[..., None] * self._curve(at, 1), float)
+        return linear_beyond(self._curve, self.inside(x))
 
     @cached_property
     def _curve(self) -> CubicSpline:
-        return CubicSpline(self.knots, np.eye(len(self.knots)), bc_type="natural")
+        return natural_spline(self.knots)
 
 
 def drift_laws(x: Floats) -> dict[str, DriftLaw]:

@@ -14,7 +14,7 @@ from crossbar_sim.array.held import Held
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.stored import stored
 from crossbar_sim.kernels.products import TURN, block_vectors, n_blocks, packed_shape, read_parts
-from crossbar_sim.kernels.workers import Work, share
+from crossbar_sim.kernels.workers import Work
 
 Drives = tuple[int, DTypeLike]
 """How many features have a drive, and its type as stored."""
@@ -37,24 +37,6 @@ class Outputs(NamedTuple):
     """(row tiles, T), set where an output saturates"""
 
 
-def read_drive(
-    matrix: AnalogMatrix,
-    drive: Drive,
-    parts: range | list[int],
-    bias: NDArray | None,
-    outputs: Outputs,
-    *,
-    adds: bool = False,
-    columns: tuple[int, int] | None = None,
-) -> int:
-    """Sum and convert all columns, or `columns`, of `parts`; the number of saturated outputs.
-
-    They are set to `bias` (n_out,), or 0, first, unless this `adds` to them.
-    """
-    works = read_works(matrix, drive, parts, bias, outputs, adds=adds, columns=columns)
-    return sum(share(*work, torch.get_num_threads()) for work in works)
-
-
 def read_works(
     matrix: AnalogMatrix,
     drive: Drive,
@@ -65,7 +47,11 @@ def read_works(
     adds: bool = False,
     columns: tuple[int, int] | None = None,
 ) -> list[Work]:
-    """What `read_drive` does, one work after the other; beside those of other outputs for as many columns."""
+    """Sum and convert all columns, or `columns`, of `parts`; each work returns the number of saturated outputs.
+
+    They are done one after the other (`share_in_turn`), but beside those of other outputs for as many columns. Outputs
+    are set to `bias` (n_out,), or 0, first, unless this `adds` to them.
+    """
     held = Held.of(matrix)
     columns = columns or (0, matrix.plan.n_out)
     n_vectors, n_cols, threads = len(outputs.y), columns[1] - columns[0], torch.get_num_threads()
@@ -103,7 +89,7 @@ def _rooms(
 
 
 def memory_bytes(codes: Drives, squares: Drives, dtype: DTypeLike, n_cols: int, n_rows: int) -> int:
-    """What `read_drive` takes beside codes and squares; dtype of the outputs, `n_rows` of the longest row tile."""
+    """What `read_works` take beside codes and squares; dtype of the outputs, `n_rows` of the longest row tile."""
     rooms = _rooms(codes, squares, dtype, n_cols, n_rows).values()
     return torch.get_num_threads() * sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in rooms)
 

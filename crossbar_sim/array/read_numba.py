@@ -13,12 +13,12 @@ from crossbar_sim.array.bound_management import count_repeats, halve_inputs
 from crossbar_sim.array.drive import Drive, conversions_of, convert_inputs, drives, featured, squares_of
 from crossbar_sim.array.few import FEW_VECTORS, read_few_vectors
 from crossbar_sim.array.held import Held
-from crossbar_sim.array.many import Outputs, read_drive, read_works
+from crossbar_sim.array.many import Outputs, read_works
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.kernels.mvm import GROUP, read_keys
 from crossbar_sim.kernels.random import random_key
 from crossbar_sim.kernels.tries import first_tries
-from crossbar_sim.kernels.workers import share_all
+from crossbar_sim.kernels.workers import share_all, share_in_turn
 from crossbar_sim.mapping.plan import Span
 
 PROBED_COLUMNS = 4096
@@ -99,7 +99,8 @@ def _read_many(
         own = keys[number * len(matrix.parts) :]
         outputs = Outputs(full_scale, gain, own, tries, y.numpy(), beyond)
         parts = matrix.parts_read(drive.polarity)
-        saturated += read_drive(matrix, drive, parts, offset, outputs, adds=number > 0)
+        works = read_works(matrix, drive, parts, offset, outputs, adds=number > 0)
+        saturated += share_in_turn(works, torch.get_num_threads())
     return codes, full_scale, saturated
 
 
@@ -225,7 +226,8 @@ def _subtract_reference(
         gain, keys = matrix.gain * drive.weight, all_keys[number * len(matrix.parts) :]
         outputs = Outputs(full_scale.numpy(), one, keys, tries, values, beyond)
         for k in range(len(matrix.parts)):
-            saturated += read_drive(reference, drive, [k], None, outputs)
+            works = read_works(reference, drive, [k], None, outputs)
+            saturated += share_in_turn(works, torch.get_num_threads())
             for c, (start, stop) in enumerate(matrix.plan.cols):
                 y[:, start:stop].addr_(shown[:, c], gain[k, start:stop], alpha=-1)
     return saturated

@@ -141,3 +141,8 @@ def share_all(works: list[Work], threads: int, chunks: int = 4) -> int:
             raise found
         total += found
     return total
+
+
+def share_in_turn(works: list[Work], threads: int) -> int:
+    """`share` of several works one after the other, because they add to the same numbers."""
+    return sum(share(*work, threads) for work in works)
