@@ -20,6 +20,7 @@ from crossbar_sim.array.many import memory_bytes
 from crossbar_sim.array.matrix import device_tables
 from crossbar_sim.array.read_numba import PROBED_COLUMNS
 from crossbar_sim.array.readout import Readout
+from crossbar_sim.circuit.elimination import n_bytes
 from crossbar_sim.converters.dac import WHOLE, input_passes
 from crossbar_sim.converters.elementwise import ELEMENTWISE
 from crossbar_sim.kernels.conductance import plane_tables
@@ -44,8 +45,8 @@ WEIGHT, DEVICE = 140.0, 230.0
 FEATURE, TRAP, FOLLOWED, PULSE = 140.0, 45.0, 170.0, 24.0
 """A further feature of a device (array.features), a trap at time 0, more of one that is followed to a later time, a
 pulse that write-verify may take."""
-WIRES = {"ratio": 180.0, "first_order": 180.0, "exact": 220_000.0}
-"""Wires around a device, by model."""
+CLOSED_WIRES, EXACT_WIRES, EXACT_WIRES_PER_LINE = 180.0, 12_800.0, 56.0
+"""Wires around a device, in closed form; or exact, and more for each line of the smaller side of its tile."""
 INPUT, PASS = 59.0, 93.0
 """An input of a feature; one of each pass where there are several."""
 CONVERSION, ADC, STAGES, SEARCH, NORMAL = 4.2, 13.0, 144.0, 154.0, 30.0
@@ -93,14 +94,15 @@ def expect(layers: Iterable[Layer], vectors: int = VECTORS, regenerated: bool = 
 
     Arguments  regenerated: as the option `state` of map_model
     Valid      memory within 10 % where the state is more than 100 MiB; times within a factor of 1.5 on the processor of
-               docs/performance.md from 64 vectors and tiles of 256 rows on; exact wires were not held against it
+               docs/performance.md from 64 vectors and tiles of 256 rows on. Tiles that are beyond `wires.max_c` and
+               solved exactly are known only when they are programmed: not counted as such
     Errors     UsageError for vectors that are no whole number or below 1
     Test       tests/unit/test_expected.py; measured against each effect in docs/performance.md
     """
     if isinstance(vectors, bool) or not isinstance(vectors, int) or vectors < 1:
         raise UsageError(f"vectors = {vectors!r}: must be a whole number >= 1")
     digital = mapping = set_time = forward = 0.0
-    state = references = mapping_bytes = passing = 0
+    state = references = room = mapping_bytes = passing = 0
     for layer in layers:
         cost = _Cost(layer, _traits(layer.spec))
         digital += vectors * cost.cells
@@ -110,11 +112,12 @@ def expect(layers: Iterable[Layer], vectors: int = VECTORS, regenerated: bool = 
         forward += cost.read_work(vectors) + (cost.state_work(later=True) if regenerated else 0.0)
         state = max(state, cost.state_bytes) if regenerated else state + cost.state_bytes
         references += cost.reference_bytes
-        mapping_bytes = max(mapping_bytes, state + references + cost.mapping_bytes)
+        room = max(room, cost.room_bytes)
+        mapping_bytes = max(mapping_bytes, state + references + room + cost.mapping_bytes)
         passing = max(passing, cost.read_bytes(vectors) + (cost.copied_bytes if regenerated else 0))
     kept = state + references
     return Expected(
-        vectors, mapping / digital, set_time / digital, forward / digital, kept, mapping_bytes, kept + passing
+        vectors, mapping / digital, set_time / digital, forward / digital, kept, mapping_bytes, kept + room + passing
     )
 
 
@@ -178,7 +181,7 @@ class _Cost:
     def state_work(self, later: bool = False) -> float:
         """Of the state at time 0, or at a later one."""
         how, spec, devices = self.how, self.spec, self.how.layout.n_devices
-        wires = 0.0 if spec.wires is None else WIRES[spec.wires.model] * how.features * devices
+        wires = self._wires * how.features * devices
         if how.plain:
             return self.cells * (PLAIN_WEIGHT * self.planes + (PLAIN_DEVICE * devices if how.varied else 0.0) + wires)
         each = DEVICE + FEATURE * (how.features - 1)
@@ -186,6 +189,22 @@ class _Cost:
         each += traps * (TRAP + (FOLLOWED if later else 0.0))
         each += PULSE * spec.programming.max_pulses if isinstance(spec.programming, ProgramVerify) else 0.0
         return self.cells * (WEIGHT * self.planes + each * devices + wires)
+
+    @property
+    def _array(self) -> tuple[int, int]:
+        """Word and bit lines of the largest tile."""
+        n_in, n_out = (max(stop - start for start, stop in spans) for spans in (self.tiles.rows, self.tiles.cols))
+        per_node = 1 if self.spec.wires is None else self.spec.wires.devices_per_node
+        return n_in * per_node, n_out * self.how.layout.n_devices // per_node
+
+    @property
+    def _wires(self) -> float:
+        """For each feature of a device."""
+        wires = self.spec.wires
+        if wires is None:
+            return 0.0
+        exact = EXACT_WIRES + EXACT_WIRES_PER_LINE * min(self._array)
+        return exact if wires.model == "exact" else CLOSED_WIRES
 
     @property
     def probe_work(self) -> float:
@@ -242,11 +261,31 @@ class _Cost:
         return self.cells * self.float_bytes * (copied + sliced)
 
     @property
+    def room_bytes(self) -> int:
+        """What stays of the computation of tiles with wires (array.devices.age_by_device)."""
+        n_rows, n_cols = self._array
+        return 0 if self.spec.wires is None else 3 * self.float_bytes * n_rows * n_cols * self._tiles_at_once
+
+    @property
+    def _solved_bytes(self) -> int:
+        """What exact solutions take in passing."""
+        wires, at_once, (n_rows, n_cols) = self.spec.wires, self._tiles_at_once, self._array
+        if wires is None or wires.model != "exact":
+            return 0
+        solver = n_bytes(n_rows, n_cols, wires.two_sided, torch.get_num_threads() // at_once)
+        return at_once * (3 * 8 * n_rows * n_cols + solver)
+
+    @property
+    def _tiles_at_once(self) -> int:
+        return min(torch.get_num_threads(), len(self.tiles.cols))
+
+    @property
     def mapping_bytes(self) -> int:
         """What mapping takes beside the state: the same, or outputs of reference reads, of some tiles and the next."""
         widest = max(stop - start for start, stop in self.tiles.cols)
         outputs = 2 * self.probes * min(self.outputs * self.planes, max(PROBED_COLUMNS, widest)) * self.float_bytes
-        return max(self.copied_bytes, outputs + self.read_bytes(self.probes) if self.probes else 0)
+        state = self.copied_bytes + self._solved_bytes
+        return max(state, outputs + self.read_bytes(self.probes) if self.probes else 0)
 
     def read_bytes(self, vectors: int) -> int:
         """What a read takes beside its outputs: codes, their squares, and the room of the kernel."""

@@ -155,7 +155,8 @@ def age_by_device(
     folded: list[list[Folded]] = [[] for _ in cols]
     largest = math.prod(max(devices.shape(span) for span in cols))
     threads = torch.get_num_threads()
-    rooms = [_SCRATCH.array(f"devices {t}", (3, largest), devices.weights.dtype) for t in range(threads)]
+    at_once = min(threads, len(cols))
+    rooms = [_SCRATCH.array(f"devices {t}", (3, largest), devices.weights.dtype) for t in range(at_once)]
 
     def work(thread: int, first: int, last: int) -> int:
         for place in range(first, last):
@@ -164,13 +165,13 @@ def age_by_device(
             devices.age_tile(cols[place], g, spread)
             for f, (own, own_spread) in enumerate(_features(devices, cols[place], features, g, spread, noisy)):
                 if wires is not None:
-                    folded[place].append(fold_wires(own, own_spread, wires, loss))
+                    folded[place].append(fold_wires(own, own_spread, wires, loss, threads // at_once))
                 sum_devices(own, weight, unit, stored(effective[f][columns]))
                 if own_spread is not None:
                     sum_devices(own_spread, weight**2, unit**2, stored(variance[f][columns]))
         return 0
 
-    share(work, (), len(cols), threads)
+    share(work, (), len(cols), at_once)
     return [each for found in folded for each in found]
 
 

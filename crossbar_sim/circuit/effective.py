@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from crossbar_sim.circuit.closed_form import attenuate, first_order_loss
+from crossbar_sim.circuit.elimination import linear_map
 from crossbar_sim.circuit.lines import Lines, in_series, lines_of
-from crossbar_sim.circuit.nodal import solve_lines
 from crossbar_sim.circuit.solution import checked_conductances
 from crossbar_sim.circuit.units import S_PER_uS, to_S, to_uS
 from crossbar_sim.spec.wires import WiresSpec
@@ -25,30 +26,25 @@ class Folded(NamedTuple):
     exact: bool
 
 
-def effective_conductance(g_uS: ArrayLike, wires: WiresSpec) -> NDArray[np.float64]:
+def effective_conductance(g_uS: ArrayLike, wires: WiresSpec, threads: int | None = None) -> NDArray[np.float64]:
     """The matrix with I = G_eff^T V that an array with resistive wires amounts to.
 
     Equation   row i of G_eff: column currents of the nodal solution per volt on word line i alone
-    Arguments  g_uS (N, M) [uS] as in nodal.solve_array; the result is (N, M) [uS]
+    Arguments  g_uS (N, M) [uS] as in nodal.solve_array; threads: those of PyTorch unless given; result (N, M) [uS]
     Valid      idle_rows clamped and topology shared: otherwise currents are not linear in the inputs, UsageError
-    Cost       min(N, M) nodal solutions: where N > M, of the array with drivers and sense nodes exchanged, whose
-               effective matrix is the transposed one (reciprocity)
+    Errors     StateError where wires leave nothing of the voltages (elimination.linear_map)
+    Cost       a few products of N x N with N x M matrices
     Test       tests/unit/test_circuit_effective.py
     """
     g = checked_conductances(g_uS)
     _check_linear(wires)
-    return to_uS(_linear_map(in_series(to_S(g), wires.r_transistor_ohm), lines_of(wires, *g.shape)))
+    threads = torch.get_num_threads() if threads is None else threads
+    return to_uS(linear_map(in_series(to_S(g), wires.r_transistor_ohm), lines_of(wires, *g.shape), threads))
 
 
-def _linear_map(g_S: NDArray[np.float64], lines: Lines) -> NDArray[np.float64]:
-    n, m = g_S.shape
-    if n <= m:
-        return solve_lines(g_S, np.eye(n), lines).currents_A
-    exchanged = np.ascontiguousarray(g_S[::-1, ::-1].T)
-    return solve_lines(exchanged, np.eye(m), lines.transposed()).currents_A[::-1, ::-1].T
-
-
-def fold_wires(g_uS: Floats, variance: Floats | None, wires: WiresSpec, loss: Floats | None = None) -> Folded:
+def fold_wires(
+    g_uS: Floats, variance: Floats | None, wires: WiresSpec, loss: Floats | None = None, threads: int = 1
+) -> Folded:
     """Replace the conductances of one tile by those that ideal wires would need for the same currents.
 
     Equation   g / (1 + C), g (1 - C) or the nodal solution (`wires.model`; nodal where max C > `wires.max_c`); the
@@ -57,7 +53,7 @@ def fold_wires(g_uS: Floats, variance: Floats | None, wires: WiresSpec, loss: Fl
     Arguments  g_uS (D, M, N) [uS] and variance (D, M, N) [uS^2] or None, both changed in place: device d of output m
                and input n; bit lines in the order of outputs, the devices of an output side by side (M D of them), or,
                if interleaved, each pair (2 q, 2 q + 1) on one bit line with two word lines per input;
-               loss: room for as many numbers as g_uS has, else it is made
+               loss: room for as many numbers as g_uS has, else it is made; threads: for the nodal solution
     Valid      finite g >= 0 (UsageError); idle_rows clamped and topology shared
     Test       tests/unit/test_circuit_effective.py
     """
@@ -82,7 +78,7 @@ def fold_wires(g_uS: Floats, variance: Floats | None, wires: WiresSpec, loss: Fl
         attenuate(g_uS, spread, loss, wires.model == "ratio")
         return Folded(max_c, exact=False)
     lines, pairs = _tile_lines(g_uS, wires), wires.devices_per_node
-    effective = _to_tile(to_uS(_linear_map(to_S(_to_array(g_uS, pairs)), lines)), g_uS.shape, pairs)
+    effective = _to_tile(to_uS(linear_map(to_S(_to_array(g_uS, pairs)), lines, threads)), g_uS.shape, pairs)
     if variance is not None:  # not by (g_eff / g)^2: a device that is nearly off has the g_eff of paths around it
         variance /= (1 + loss) ** 2
     g_uS[...] = effective

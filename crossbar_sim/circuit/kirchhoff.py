@@ -41,18 +41,10 @@ def word_line_residual(
 
 
 @njit
-def bit_line_residual(current: Floats, g: Floats, b: Floats, bl: Floats, far_S: float, column_current: Floats) -> float:
+def bit_line_residual(current: Floats, g: Floats, b: Floats, bl: Floats, column_current: Floats) -> float:
     """Largest |g (voltage along the line - b)| of all bit lines, from their sense nodes at 0 V on."""
     n, m = g.shape
     running, voltage, worst = column_current.copy(), np.zeros(m), np.zeros(m)
-    if far_S > 0.0:
-        to_node, moment = 0.0, np.zeros(m)
-        for i in range(n - 1, -1, -1):
-            to_node += bl[i]
-            for j in range(m):
-                moment[j] += current[i, j] * to_node
-        for j in range(m):
-            running[j] -= moment[j] / (to_node + 1.0 / far_S)
     for i in range(n - 1, -1, -1):
         for j in range(m):
             voltage[j] += bl[i] * running[j]

@@ -18,17 +18,11 @@ class Lines(NamedTuple):
     wl_ohm (M,)   between each word-line node and its neighbour towards the driver; the first includes the driver
     bl_ohm (N,)   between each bit-line node and its neighbour towards the sense node; the last includes the sense
     wl_far_S      conductance from the last node of a word line to a second driver at its far end; 0 where there is none
-    bl_far_S      the same of a bit line: a second sense node beyond its first node
     """
 
     wl_ohm: Floats
     bl_ohm: Floats
     wl_far_S: float = 0.0
-    bl_far_S: float = 0.0
-
-    def transposed(self) -> Lines:
-        """The lines of the array whose drivers are this one's sense nodes: conductances are ``g[::-1, ::-1].T``."""
-        return Lines(self.bl_ohm[::-1].copy(), self.wl_ohm[::-1].copy(), self.bl_far_S, self.wl_far_S)
 
 
 def lines_of(wires: WiresSpec, n_rows: int, n_cols: int) -> Lines:

@@ -75,7 +75,7 @@ def solve_lines(
     if is_open is not None:
         opened[fill:] = is_open
     bl = np.concatenate([np.zeros(fill), lines.bl_ohm])
-    rails = (lines.wl_ohm, np.where(opened, 0.0, lines.wl_far_S), bl, lines.bl_far_S)
+    rails = (lines.wl_ohm, np.where(opened, 0.0, lines.wl_far_S), bl)
     factors = factor_lines(g, *rails, opened)
     currents, residual, iterations = np.empty((len(v), m)), np.empty(len(v)), np.empty(len(v), np.int64)
     u, b = (np.empty((len(v), *g.shape) if voltages else (0, 0, 0)) for _ in range(2))

@@ -31,7 +31,7 @@ _X, _R, _Q, _P, _A = range(5)
 
 @njit(cache=True)
 def factor_lines(
-    g: Floats, wl: Floats, wl_far: Floats, bl: Floats, bl_far: float, is_open: NDArray[np.bool_]
+    g: Floats, wl: Floats, wl_far: Floats, bl: Floats, is_open: NDArray[np.bool_]
 ) -> tuple[Floats, Floats, Floats]:
     """Ladder factors f = 1 / (1 + r Y), Y the conductance seen from a node towards the far end.
 
@@ -52,7 +52,7 @@ def factor_lines(
         if is_open[i]:
             near[i] = 1.0 / seen if seen > 0 else 0.0
             word[i // BLOCK, 0, i % BLOCK] = 0.0
-    below = np.full(m, bl_far)
+    below = np.zeros(m)
     for i in range(n):
         for j in range(m):
             below[j] += g[i, j]
@@ -122,14 +122,14 @@ def _solve(
     g: Floats,
     v: Floats,
     source: Floats,
-    lines: tuple[Floats, Floats, Floats, float],
+    lines: tuple[Floats, Floats, Floats],
     factors: tuple[Floats, Floats, Floats],
     tolerance: float,
     max_iterations: int,
     state: Floats,
 ) -> int:
     """Bit-line voltages of one drive v (N,) into state[0]; returns the number of iterations."""
-    wl, wl_far, bl, _ = lines
+    wl, wl_far, bl = lines
     word, bit, near = factors
     n, m = g.shape
     c, z, worst, at_rest = np.empty((m, BLOCK)), np.empty(m), np.empty(m), np.zeros(BLOCK)
@@ -199,7 +199,7 @@ def _finish(
     g: Floats,
     v: Floats,
     source: Floats,
-    lines: tuple[Floats, Floats, Floats, float],
+    lines: tuple[Floats, Floats, Floats],
     factors: tuple[Floats, Floats, Floats],
     is_open: NDArray[np.bool_],
     state: Floats,
@@ -212,7 +212,7 @@ def _finish(
     The residual is that of the device currents: what G (u - b) would be with the voltages that these currents cause
     along the lines, less the currents themselves, relative to the largest of them.
     """
-    wl, wl_far, bl, bl_far = lines
+    wl, wl_far, bl = lines
     word, _, near = factors
     n, m = g.shape
     b, u, current = state[_X], state[_R], state[_Q]
@@ -240,7 +240,7 @@ def _finish(
                 largest = max(largest, abs(current[i, j]))
             start = u[i, 0] if is_open[i] else v[i]
             worst = max(worst, word_line_residual(current[i], g[i], u[i], wl, wl_far[i], start, is_open[i]))
-    worst = max(worst, bit_line_residual(current, g, b, bl, bl_far, column_current))
+    worst = max(worst, bit_line_residual(current, g, b, bl, column_current))
     if u_out.shape[0] > 0:
         for i in range(n):
             for j in range(m):
@@ -253,7 +253,7 @@ def solve_drives(
     g: Floats,
     v: Floats,
     source: Floats,
-    lines: tuple[Floats, Floats, Floats, float],
+    lines: tuple[Floats, Floats, Floats],
     factors: tuple[Floats, Floats, Floats],
     is_open: NDArray[np.bool_],
     tolerance: float,
@@ -267,7 +267,7 @@ def solve_drives(
     """The drives v (T, N) one after the other; callers hand parts of them to their threads.
 
     Arguments  g (N, M) [S]; source (N, M) [A] or (0, 0): currents of the devices at zero voltage; lines: wl (M,),
-               wl_far (N,), bl (N,), bl_far; column_current (T, M), iterations, residual (T,) out; u, b (T, N, M) out or
+               wl_far (N,), bl (N,); column_current (T, M), iterations, residual (T,) out; u, b (T, N, M) out or
                (0, 0, 0)
     """
     state = np.empty((5, g.shape[0], g.shape[1]))

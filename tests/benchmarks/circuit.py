@@ -74,6 +74,7 @@ if __name__ == "__main__":
             for with_variance in (False, True):
                 closed_form(size, 16, dtype, with_variance)
     effective_matrix(256, 3)
+    effective_matrix(512, 3)
     against_badcrossbar(256, 1, 3)
     against_badcrossbar(256, 64, 3)
     against_badcrossbar(512, 1, 3)

@@ -14,11 +14,14 @@ from device_models.errors import UsageError
 
 PCM = cs.ChipSpec.preset("pcm_1m")
 FROZEN = PCM.evolve(read_noise="frozen")
+TILES = {"rows": 256, "cols": 128}
 CASES = {
     "frozen": (FROZEN, "kept"),
     "exact": (PCM, "kept"),
     "hermes_2d": (cs.ChipSpec.preset("hermes_2d"), "kept"),
     "regenerated": (PCM, "regenerated"),
+    "wires": (PCM.evolve(wires={"max_c": None}), "kept"),
+    "exact wires": (PCM.evolve(**{"wires": {"model": "exact", "max_c": None}, "tile": TILES}), "kept"),
 }
 MEASURE = """
 import ctypes, json, sys
@@ -142,6 +145,11 @@ def test_time_follows_the_work():
     wires = plan(FROZEN.evolve(wires={"max_c": None})).expected
     assert wires.set_time > frozen.set_time
     assert wires.forward == frozen.forward  # they are folded into the weights
+    small, large = (
+        plan(FROZEN.evolve(wires={"model": "exact", "max_c": None}, tile={"rows": n, "cols": n})).expected
+        for n in (128, 512)
+    )
+    assert large.set_time > 1.5 * small.set_time > 15 * wires.set_time
 
 
 def test_what_is_regenerated_costs_every_read_but_no_memory():
