@@ -4,8 +4,8 @@ A two-state Markov process forgets its state at the events of a Poisson process 
 the stationary probability at each of them. Time is cut into cells of width tau. The events of a cell, of which each has
 an exponential distance from the one behind it, the first from the end of the cell, and the states drawn there come from
 counters of the trap's key, so nothing is stored, and any two times see one path. The state at t is that of the last
-event before t: it is looked for backwards, in the cell of t and in those before. Of each trap 2.5 events are drawn on
-average.
+event before t: it is looked for backwards, in the cell of t and in those before; the first draw of the cell before time
+0 is the state that the trap begins with. Of each trap 2.5 events are drawn on average.
 """
 
 from __future__ import annotations
@@ -27,19 +27,14 @@ from device_models.errors import UsageError
 
 _LONGEST = 1e300
 """Times relative to the fastest trap: within it neither they nor their inverse overflow."""
-_EXP2 = (
-    0.6931471805599453, 0.24022650695910097, 0.0555041086648216, 0.009618129107606888, 0.0013333558146416936,
-    0.0001540353044173605, 1.525273382983612e-05, 1.321544258792169e-06, 1.0178062445845774e-07,
-    7.072585949269223e-09, 4.4549605981865186e-10,
-)  # fmt: skip
-"""(2^x - 1) / x on [-1/2, 1/2], in powers of x: 2^x to 1e-17 in relative error."""
-_OF_TRAP = u32(0xFFFFFFFF)
-"""Second counter of the draw that belongs to the trap and not to a cell; cells stay below 2^53."""
+_EXP2 = tuple(f32(c) for c in (0.6931472, 0.24022650, 0.05550412, 0.009618129, 0.001333356, 0.000154035))
+"""(2^x - 1) / x on [-1/2, 1/2], in powers of x: 2^x to 1e-7 in relative error, which moves a trap as a whole."""
 _CELL = u32(0xFFFFFF00)
-"""Bits of the second counter that belong to the cell; the others count its events, and 255 have a chance of 1e-505."""
+"""Bits of the second counter that belong to the cell, all ones in the one before time 0, as cells stay below 2^53; the
+others count its events, and 255 have a chance of 1e-505."""
 _LATER, _LAST, _OVER = u32(0), u32(1), u32(2)
-BEFORE, SEARCHING = u32(2), u32(3)
-"""In place of a state: no event was yet; one is still looked for."""
+SEARCHING = u32(2)
+"""In place of a state that is still looked for."""
 
 
 class TelegraphTable(NamedTuple):
@@ -103,10 +98,12 @@ def _draw_keys(key0, key1, rows, cols, first, second, size):
 
 
 @inner
-def _draw_traps(key0, key1, speed, choice, size):
-    """What belongs to the trap and not to a cell."""
-    for k in range(size):
-        speed[k], choice[k] = threefry(key0[k], key1[k], u32(0), _OF_TRAP)
+def _draw_first(key0, key1, up_below, state):
+    """States that traps begin with."""
+    up = u32(up_below)
+    for k in range(state.shape[0]):
+        _, choice = threefry(key0[k], key1[k], u32(0xFFFFFFFF), _CELL)
+        state[k] = u32(choice < up)
 
 
 @njit(inline="always")
@@ -124,11 +121,11 @@ def _find_cells(speed, table, low, high, time, size):
     for k in range(size):
         y = log2_ratio * speed[k]
         whole = np.rint(y)
-        x = y - whole
-        p = _EXP2[10]
-        for term in range(9, -1, -1):
+        x = f32(y - whole)
+        p = _EXP2[5]
+        for term in range(4, -1, -1):
             p = fma(p, x, _EXP2[term])
-        power = fma(x, p, 1.0) * np.int64((np.int64(whole) + 1023) << 52).view(np.float64)
+        power = np.float64(fma(x, p, f32(1))) * np.int64((np.int64(whole) + 1023) << 52).view(np.float64)
         low[k], high[k], time[k] = cell_at(latest * power)
 
 
@@ -143,13 +140,12 @@ def _step_back(behind, time, place, distance, kind, size):
 
 
 @inner
-def _find_states(kind, choice, low, high, up_below, old, new, size):
-    """States of traps whose last event this is, or that have none; those that are known stay."""
+def _find_states(kind, choice, high, up_below, old, new, size):
+    """States of traps whose last event this is, or that had none; those that are known stay."""
     up = u32(up_below)
     for k in range(size):
-        is_first = (low[k] | (high[k] & _CELL)) == u32(0)  # there is no cell before
-        none = BEFORE if is_first else SEARCHING
-        found = u32(choice[k] < up) if kind[k] == _LAST else (none if kind[k] == _OVER else SEARCHING)
+        is_found = (kind[k] == _LAST) | ((high[k] & _CELL) == _CELL)
+        found = u32(choice[k] < up) if is_found else SEARCHING
         new[k] = found if old[k] == SEARCHING else old[k]
 
 
@@ -179,15 +175,15 @@ def _take(rows, which, size, out):
 
 @inner
 def find_events(traps, now, far, up_below, state):
-    """States of traps at a time: 1 or 0, or BEFORE where no event was yet.
+    """States of traps at a time: 1 or 0.
 
     All traps take turns: in each turn those that are searching look at one event, the last one of its cell that they
     did not look at yet. Where half of them are through, the others go on closer together.
 
-    Arguments  traps (3, n) uint32: both words of the key, number; now (3, n) uint32: SEARCHING or the state, words of
-               `cell_at` the time; far (2, n): 0, distance of `cell_at`; state (n,) uint32 out; the others are lost
+    Arguments  traps (3, n) uint32: both words of the key, place in `state`; now (3, n) uint32: SEARCHING, words of
+               `cell_at` the time; far (2, n): 0, distance of `cell_at`; state uint32 out; the others are lost
     """
-    n = state.shape[0]
+    n = traps.shape[1]
     words, reals = np.empty((10, n), u32), np.empty((3, n), f32)
     closer, later = shaped(words, 0, (3, n)), shaped(words, 3 * n, (3, n))
     which, place, choice, kind = row(words, 6), row(words, 7), row(words, 8), row(words, 9)
@@ -196,7 +192,7 @@ def find_events(traps, now, far, up_below, state):
     while size > 0:
         _draw(row(traps, 0), row(traps, 1), row(now, 1), row(now, 2), place, choice, size)
         _step_back(row(far, 0), row(far, 1), place, distance, kind, size)
-        _find_states(kind, choice, row(now, 1), row(now, 2), up_below, row(now, 0), row(later, 0), size)
+        _find_states(kind, choice, row(now, 2), up_below, row(now, 0), row(later, 0), size)
         _go_on(
             kind, row(now, 1), row(now, 2), distance, row(far, 1), row(later, 1), row(later, 2), row(farther, 0),
             row(farther, 1), size,
@@ -221,7 +217,8 @@ def find_events(traps, now, far, up_below, state):
 def add_telegraph(keys, first_row, col, n, table, delta, g, variance):
     """Add the traps of a block of devices: slow ones to the conductance [uS], fast ones to its variance [uS^2].
 
-    Equation   g += delta sum (s(t) - p) over the slow traps, variance += delta^2 p (1 - p) times the fast ones
+    Equation   g += delta sum (s(t) - p) over the slow traps, variance += delta^2 p (1 - p) times the fast ones; whether
+               a trap is there and its correlation time are in the two words of its key
     Arguments  keys (traps_per_device, 2) uint32, one row of `telegraph_keys`; first_row: input of the first device;
                col: its output; n: devices of each output; table: TelegraphTable; delta amplitude of the traps of each
                device [uS]; g, variance changed in place
@@ -229,33 +226,36 @@ def add_telegraph(keys, first_row, col, n, table, delta, g, variance):
     dtype = g.dtype.type
     block = g.shape[0]
     words, far_room, sums = np.empty((13, block), u32), np.empty(2 * block, f32), np.empty(2 * block, g.dtype)
-    lane, rows, cols, size = shaped(words, 0, (block,)), row(words, 1), row(words, 2), 0
+    lane, rows, cols, size = row(words, 0), row(words, 1), row(words, 2), 0
     for start in range(0, block, n):
         for j in range(n):  # traps that move nothing, as those of devices at zero, are not looked for
             lane[size], rows[size], cols[size] = u32(start + j), u32(first_row + j), u32(col + start // n)
             size += np.int64(delta[start + j] != 0)
-    presence, speed, choice = row(words, 3), row(words, 4), row(words, 5)  # whether it is there: a word of its key
-    state, traps = shaped(words, 6 * block, (size,)), shaped(words, 7 * block, (3, size))
-    now, far = shaped(words, 10 * block, (3, size)), shaped(far_room, 0, (2, size))
+    key0, key1 = shaped(words, 3 * block, (size,)), shaped(words, 4 * block, (size,))
+    state, which = shaped(words, 5 * block, (size,)), row(words, 6)
     slow, fast, p = shaped(sums, 0, (size,)), shaped(sums, block, (size,)), dtype(table.occupation)
     for k in range(size):
         slow[k] = fast[k] = dtype(0)
     for trap in range(keys.shape[0]):
-        key0, key1 = row(traps, 0), row(traps, 1)
         _draw_keys(keys[trap, 0], keys[trap, 1], rows, cols, key0, key1, size)
-        _draw_traps(key0, key1, speed, choice, size)
-        for k in range(size):
-            presence[k], state[k], traps[2, k], far[0, k] = key0[k], BEFORE, u32(k), f32(0)
-        if table.t_s > 0:  # else nothing is over yet
-            _find_cells(speed, table, row(now, 1), row(now, 2), row(far, 1), size)
+        if table.t_s > 0:
+            n_slow = u32(0)
             for k in range(size):
-                is_slow = (presence[k] < table.trap_below) & (speed[k] >= table.fast_below)
-                now[0, k] = SEARCHING if is_slow else BEFORE
+                which[n_slow] = u32(k)
+                n_slow = u32(n_slow + u32((key0[k] < table.trap_below) & (key1[k] >= table.fast_below)))
+            shape = np.int64(n_slow)
+            traps, now = shaped(words, 7 * block, (3, shape)), shaped(words, 10 * block, (3, shape))
+            far = shaped(far_room, 0, (2, shape))
+            for k in range(shape):
+                traps[0, k], traps[1, k], traps[2, k] = key0[which[k]], key1[which[k]], which[k]
+                now[0, k], far[0, k] = SEARCHING, f32(0)
+            _find_cells(row(traps, 1), table, row(now, 1), row(now, 2), row(far, 1), shape)
             find_events(traps, now, far, table.up_below, state)
+        else:
+            _draw_first(key0, key1, table.up_below, state)
         for k in range(size):
-            is_up = (choice[k] < table.up_below) if state[k] == BEFORE else (state[k] == u32(1))
-            is_there, is_fast = presence[k] < table.trap_below, speed[k] < table.fast_below
-            slow[k] += dtype(is_up) - p if is_there & (not is_fast) else dtype(0)
+            is_there, is_fast = key0[k] < table.trap_below, key1[k] < table.fast_below
+            slow[k] += dtype(state[k]) - p if is_there & (not is_fast) else dtype(0)
             fast[k] += p * (dtype(1) - p) if is_there & is_fast else dtype(0)
     for k in range(size):
         j = lane[k]

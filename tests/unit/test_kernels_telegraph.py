@@ -48,7 +48,7 @@ def _words(key, counter0, counter1):
 
 def _path(key, cells):
     """All events of a trap in the first `cells` cells: sorted times in cells, and the state from each on."""
-    events = [(0.0, _words(key, 0, 0xFFFFFFFF)[1] * 2.0**-32 < P)]
+    events = [(0.0, _words(key, 0xFFFFFFFF, 0xFFFFFF00)[1] * 2.0**-32 < P)]
     for cell in range(cells):
         low, high, before_end, event = cell % 2**32, cell // 2**32 * 256, 0.0, 0
         while True:
@@ -66,7 +66,7 @@ def _reference(noise, t_s, t_obs_s):
     for col, row in np.ndindex(N_OUT, N):
         for key in telegraph_keys(0, "layer", noise.traps_per_device)[0]:
             own = _words(tuple(int(word) for word in key), row, col)
-            presence, speed = own[0] * 2.0**-32, _words(own, 0, 0xFFFFFFFF)[0] * 2.0**-32
+            presence, speed = (word * 2.0**-32 for word in own)
             tau_s = noise.tau_min_s * (noise.tau_max_s / noise.tau_min_s) ** speed
             if presence >= noise.p_trap:
                 continue

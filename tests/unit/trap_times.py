@@ -3,8 +3,7 @@
 import numba
 import numpy as np
 
-from crossbar_sim.kernels.random import threefry
-from crossbar_sim.kernels.telegraph import _OF_TRAP, BEFORE, SEARCHING, cell_at, find_events
+from crossbar_sim.kernels.telegraph import SEARCHING, cell_at, find_events
 
 
 @numba.njit
@@ -13,13 +12,8 @@ def states(key0, key1, cells, up_below):
     traps, now = np.empty((3, cells.size), np.uint32), np.empty((3, cells.size), np.uint32)
     far, state = np.zeros((2, cells.size), np.float32), np.empty(cells.size, np.uint32)
     traps[0], traps[1], now[0] = key0, key1, SEARCHING
-    keys = traps[:2].copy()
     for i in range(cells.size):
         traps[2, i] = i
         now[1, i], now[2, i], far[1, i] = cell_at(cells[i])
     find_events(traps, now, far, up_below, state)
-    for i in range(cells.size):
-        if state[i] == BEFORE:
-            _, choice = threefry(keys[0, i], keys[1, i], np.uint32(0), _OF_TRAP)
-            state[i] = np.uint32(choice < up_below)
     return state
