@@ -76,7 +76,7 @@ def gradient_descent_program(
     pulses, limited = np.zeros(weights.shape, np.int64), 0
     error_rms = np.empty(spec.steps + 1)
     for step in range(spec.steps + 1):
-        x = play(input_sigma * _normals(key, _INPUTS, step, (spec.batch, n_in)))
+        x = play(input_sigma * _inputs(key, step, (spec.batch, n_in)))
         y = np.asarray(read(g_plus, g_minus, x, step), np.float64)
         if y.shape != (spec.batch, n_out) or not np.isfinite(y).all():
             raise UsageError(f"read gave {y.shape} values: must be finite, of shape {(spec.batch, n_out)}")
@@ -85,44 +85,51 @@ def gradient_descent_program(
         if step == spec.steps:
             break
         gradient = error.T @ x / (spec.batch * input_sigma**2)
-        change = np.where(abs(gradient) > spec.threshold, -spec.eta * span * gradient, 0.0)
-        if spec.pulse_uS is not None:
-            change = np.rint(change / spec.pulse_uS) * spec.pulse_uS
-        pulsed = change != 0
-        noise = spec.sigma_write_uS + spec.sigma_write_relative * abs(change)
-        change += pulsed * noise * _normals(key, _WRITES, step, weights.shape)
-        pulses += pulsed
-        limited += _apply(change, g_plus, g_minus, g_min, g_max)
+        limited += _pulse(
+            u32(key[0]), u32(key[1]), u32(step), gradient, spec.threshold, -spec.eta * span, spec.pulse_uS or 0.0,
+            spec.sigma_write_uS, spec.sigma_write_relative, g_min, g_max, g_plus, g_minus, pulses,
+        )  # fmt: skip
     return GradientDescentResult(g_plus, g_minus, error_rms, pulses, limited)
 
 
 @njit(cache=True)
-def _apply(change, g_plus, g_minus, g_min, g_max):
-    """Change g+ - g- in place within the window; returns how many changes did not fit."""
-    changes, falls, climbs = change.ravel(), g_minus.ravel(), g_plus.ravel()
+def _pulse(
+    key0, key1, step, gradient, threshold, scale, pulse, sigma, sigma_relative, g_min, g_max, g_plus, g_minus, pulses
+):
+    """Pulses of one step on all weights, counted; returns how many were cut short."""
+    key0, key1 = threefry(key0, key1, step, _WRITES)
+    z, spare = np.empty(gradient.shape[1], np.float32), np.empty(gradient.shape[1], np.float32)
     limited = 0
-    for k in range(changes.shape[0]):
-        rises = changes[k] >= 0
-        below = (falls[k] if rises else climbs[k]) - abs(changes[k])
-        lowered = max(below, g_min)
-        above = (climbs[k] if rises else falls[k]) + (lowered - below)
-        raised = min(above, g_max)
-        climbs[k] = raised if rises else lowered
-        falls[k] = lowered if rises else raised
-        limited += raised != above
+    for o in range(gradient.shape[0]):
+        fill_normals(key0, key1, u32(0), u32(o), z, spare)
+        for k in range(gradient.shape[1]):
+            change = scale * gradient[o, k] if abs(gradient[o, k]) > threshold else 0.0
+            if pulse > 0:
+                change = np.rint(change / pulse) * pulse
+            is_pulsed = change != 0
+            change += (sigma + sigma_relative * abs(change)) * np.float64(z[k]) if is_pulsed else 0.0
+            pulses[o, k] += is_pulsed
+            rises, plus, minus = change >= 0, g_plus[o, k], g_minus[o, k]
+            below = (minus if rises else plus) - abs(change)
+            lowered = max(below, g_min)
+            above = (plus if rises else minus) + (lowered - below)
+            raised = min(above, g_max)
+            g_plus[o, k] = raised if rises else lowered
+            g_minus[o, k] = lowered if rises else raised
+            limited += raised != above
     return limited
 
 
-def _normals(key: tuple[np.uint32, np.uint32], purpose: np.uint32, step: int, shape: tuple[int, int]) -> Floats:
-    """Standard normals of a step: counter 0 is the column, counter 1 the row."""
+def _inputs(key: tuple[np.uint32, np.uint32], step: int, shape: tuple[int, int]) -> Floats:
+    """Standard normals of a step: counter 0 is the input, counter 1 the vector."""
     z = np.empty(shape, np.float32)
-    _fill(u32(key[0]), u32(key[1]), u32(step), purpose, z)
+    _fill(u32(key[0]), u32(key[1]), u32(step), z)
     return z.astype(np.float64)
 
 
 @njit(cache=True)
-def _fill(key0, key1, step, purpose, z):
-    key0, key1 = threefry(key0, key1, step, purpose)
+def _fill(key0, key1, step, z):
+    key0, key1 = threefry(key0, key1, step, _INPUTS)
     spare = np.empty(z.shape[1], np.float32)
     for row in range(z.shape[0]):
         fill_normals(key0, key1, u32(0), u32(row), z[row], spare)
