@@ -27,8 +27,12 @@ from device_models.errors import UsageError
 
 _LONGEST = 1e300
 """Times relative to the fastest trap: within it neither they nor their inverse overflow."""
-_EXP2 = tuple(f32(c) for c in (0.6931472, 0.24022650, 0.05550412, 0.009618129, 0.001333356, 0.000154035))
-"""(2^x - 1) / x on [-1/2, 1/2], in powers of x: 2^x to 1e-7 in relative error, which moves a trap as a whole."""
+_EXP2 = (
+    0.6931471805599453, 0.24022650695910097, 0.0555041086648216, 0.009618129107606888, 0.0013333558146416936,
+    0.0001540353044173605, 1.525273382983612e-05, 1.321544258792169e-06, 1.0178062445845774e-07,
+    7.072585949269223e-09, 4.4549605981865186e-10,
+)  # fmt: skip
+"""(2^x - 1) / x on [-1/2, 1/2], in powers of x: 2^x to 1e-17 in relative error."""
 _CELL = u32(0xFFFFFF00)
 """Bits of the second counter that belong to the cell, all ones in the one before time 0, as cells stay below 2^53; the
 others count its events, and 255 have a chance of 1e-505."""
@@ -121,11 +125,11 @@ def _find_cells(speed, table, low, high, time, size):
     for k in range(size):
         y = log2_ratio * speed[k]
         whole = np.rint(y)
-        x = f32(y - whole)
-        p = _EXP2[5]
-        for term in range(4, -1, -1):
+        x = y - whole
+        p = _EXP2[10]
+        for term in range(9, -1, -1):
             p = fma(p, x, _EXP2[term])
-        power = np.float64(fma(x, p, f32(1))) * np.int64((np.int64(whole) + 1023) << 52).view(np.float64)
+        power = fma(x, p, 1.0) * np.int64((np.int64(whole) + 1023) << 52).view(np.float64)
         low[k], high[k], time[k] = cell_at(latest * power)
 
 

@@ -115,8 +115,7 @@ def _telegraph(matrix, t_s, t_obs_s):
     slow, fast = np.zeros((2, matrix.layout.n_devices, N_OUT, N_IN))
     for d, traps in enumerate(_keys(matrix, "telegraph")):
         for trap in traps:
-            own = reference.threefry(trap, *_counters())
-            presence, (speed, _) = own[0], reference.threefry(own, np.uint32(0), np.uint32(0xFFFFFFFF))
+            presence, speed = own = reference.threefry(trap, *_counters())
             tau_s = noise.tau_min_s * (noise.tau_max_s / noise.tau_min_s) ** (speed / 2.0**32)
             there, is_fast = presence < below(noise.p_trap), tau_s < t_obs_s
             fast[d] += there & is_fast
