@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from crossbar_sim.array.held import product_dtype
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.random_torch import read_normals
+from crossbar_sim.array.stacks_torch import Stack, product
 from crossbar_sim.converters.states import UniformAdc
 from crossbar_sim.kernels.mvm import read_keys
 
@@ -51,13 +52,14 @@ class Columns:
 
     def __init__(self, matrix: AnalogMatrix, read: int):
         self.matrix = matrix
-        self.effective, self.variance = matrix.effective, matrix.variance
+        self.variance = matrix.variance_flat
         self.product_dtype = product_dtype(matrix)
         self.adc = matrix.readouts[0].adc
         self.converts = isinstance(self.adc, UniformAdc)
         self.step = self.adc.step if isinstance(self.adc, UniformAdc) else 1.0
         self.noise = matrix.output_noise / self.step
-        self.keys = [(int(low), int(high)) for low, high in read_keys(matrix.read_key, read, len(matrix.parts))]
+        self.keys = read_keys(matrix.read_key, read, len(matrix.parts))
+        self.starts = [*matrix.part_table[:, 4].tolist(), matrix.effective_flat.numel()]
 
     def drive(self, inputs: torch.Tensor, tries: NDArray[np.uint32]) -> Drive:
         return Drive(inputs, None if self.variance is None else inputs.square().to(self.product_dtype), tries)
@@ -70,60 +72,72 @@ class Columns:
             torch.empty(shape, dtype=self.matrix.variance_dtype, device=device) if self.variance is not None else None,
         )
 
-    def shown(self, k: int, start: int, stop: int, drive: Drive, kept: Kept, counted: torch.Tensor) -> torch.Tensor:
-        """(T, stop - start) what columns of part k show; `start` is a multiple of GROUP.
+    def shown(
+        self, stack: Stack, start: int, stop: int, drive: Drive, kept: Kept, counted: torch.Tensor
+    ) -> torch.Tensor:
+        """(K, T, stop - start) what columns of a stack of parts show; `start` is a multiple of GROUP.
 
         `counted` (row tiles, T) grows by the outputs beyond the bound of an ADC; one that is no number is not.
         """
-        v = torch.mm(drive.inputs[:, self._rows(k)], self._effective(k, start, stop).t())
+        v = product(stack.split(drive.inputs), self._effective(stack, start, stop).mT)
         if self.matrix.is_noisy:
-            self._add_noise(v, k, start, stop, drive, kept)
+            self._add_noise(v, stack, start, stop, drive, kept)
         if not isinstance(self.adc, UniformAdc):
             return v
         code = torch.clamp(v.round_(), -self.adc.levels, self.adc.levels)
         # as floats, which are compared and added several times faster than truth values
         saturated = v.abs_().gt_(self.adc.levels)
-        counted[self.matrix.parts[k].row_tile].add_(saturated.sum(dim=1))
+        counted[stack.tiles].add_(stack.sum_planes(saturated.sum(dim=2)))
         if kept.saturated is not None:
-            kept.saturated[k, :, start:stop].copy_(saturated)
+            kept.saturated[stack.parts, :, start:stop].copy_(saturated)
         return code
 
-    def _add_noise(self, v: torch.Tensor, k: int, start: int, stop: int, drive: Drive, kept: Kept) -> None:
-        z = read_normals(self.keys[k], drive.tries[self.matrix.parts[k].row_tile], v.shape[1], v.device, start)
+    def _add_noise(self, v: torch.Tensor, stack: Stack, start: int, stop: int, drive: Drive, kept: Kept) -> None:
+        tries = np.repeat(drive.tries[stack.tiles], stack.planes, axis=0)
+        z = read_normals(self.keys[stack.parts], tries, v.shape[2], v.device, start)
         if self.variance is None or drive.squares is None:
             spread = torch.full_like(v, self.noise**2)
         else:
-            spread = torch.mm(drive.squares[:, self._rows(k)], self._variance(k, start, stop).t()).to(v.dtype)
+            spread = product(stack.split(drive.squares), self._variance(stack, start, stop).mT).to(v.dtype)
             # at least what keeps the slope of a silent column finite
             spread.add_(max(self.noise**2, torch.finfo(v.dtype).tiny))
         slope = spread.rsqrt().mul_(z)
         v.addcmul_(spread, slope)
         if kept.slope is not None:
-            kept.slope[k, :, start:stop] = slope
+            kept.slope[stack.parts, :, start:stop] = slope
 
     def pull(
-        self, k: int, start: int, g: torch.Tensor, kept: Kept, of_sums: torch.Tensor, of_noise: torch.Tensor | None
+        self,
+        stack: Stack,
+        start: int,
+        g: torch.Tensor,
+        kept: Kept,
+        of_sums: torch.Tensor,
+        of_noise: torch.Tensor | None,
     ) -> None:
         """Add the gradients of the inputs through sums and through noise, (T, n_in) each, the latter still to be
-        multiplied with the inputs, for gradients g (T, C) of what columns from `start` on show; saturated ones are 0
+        multiplied with the inputs, for gradients g (K, T, C) of what columns from `start` on show; saturated ones are 0
         in g, and g is overwritten."""
-        stop = start + g.shape[1]
-        of_sums[:, self._rows(k)].addmm_(g, self._effective(k, start, stop))
+        stop = start + g.shape[2]
+        stack.add_product(of_sums, g, self._effective(stack, start, stop))
         if of_noise is not None and kept.slope is not None:
-            through = g.to(self.product_dtype).mul_(kept.slope[k, :, start:stop])
-            of_noise[:, self._rows(k)].add_(torch.mm(through, self._variance(k, start, stop)))
+            through = g.to(self.product_dtype).mul_(kept.slope[stack.parts, :, start:stop])
+            stack.add_product(of_noise, through, self._variance(stack, start, stop))
 
-    def stop_saturated(self, k: int, start: int, g: torch.Tensor, kept: Kept) -> None:
-        """Set gradients g (T, C) of what columns from `start` on show to 0 where the output was saturated."""
+    def stop_saturated(self, stack: Stack, start: int, g: torch.Tensor, kept: Kept) -> None:
+        """Set gradients g (K, T, C) of what columns from `start` on show to 0 where the output was saturated."""
         if kept.saturated is not None:
-            g.addcmul_(g, kept.saturated[k, :, start : start + g.shape[1]].to(g.dtype), value=-1)
+            g.addcmul_(g, kept.saturated[stack.parts, :, start : start + g.shape[2]].to(g.dtype), value=-1)
 
-    def _rows(self, k: int) -> slice:
-        return slice(*self.matrix.parts[k].rows)
+    def _effective(self, stack: Stack, start: int, stop: int) -> torch.Tensor:
+        return self._stacked(self.matrix.effective_flat, stack)[:, start:stop].to(self.matrix.dtype)
 
-    def _effective(self, k: int, start: int, stop: int) -> torch.Tensor:
-        return self.effective[k][start:stop].to(self.matrix.dtype)
+    def _variance(self, stack: Stack, start: int, stop: int) -> torch.Tensor:
+        assert self.matrix.variance_flat is not None
+        return self._stacked(self.matrix.variance_flat, stack)[:, start:stop].to(self.product_dtype)
 
-    def _variance(self, k: int, start: int, stop: int) -> torch.Tensor:
-        assert self.variance is not None
-        return self.variance[k][start:stop].to(self.product_dtype)
+    def _stacked(self, flat: torch.Tensor, stack: Stack) -> torch.Tensor:
+        """(K, n_out, rows of a part), a view: parts lie one after the other."""
+        first, last = self.starts[stack.parts.start], self.starts[stack.parts.stop]
+        n_out = self.matrix.plan.n_out
+        return flat[first:last].view(stack.parts.stop - stack.parts.start, n_out, -1)

@@ -17,6 +17,7 @@ from crossbar_sim.array.bound_management import count_repeats, halve_inputs
 from crossbar_sim.array.columns_torch import Columns, Kept
 from crossbar_sim.array.inputs_torch import Inputs, convert_inputs
 from crossbar_sim.array.matrix import AnalogMatrix
+from crossbar_sim.array.stacks_torch import add_scaled, stacks_of
 from crossbar_sim.kernels.mvm import GROUP
 from crossbar_sim.kernels.tries import first_tries
 from device_models.errors import StateError, UsageError
@@ -116,6 +117,7 @@ class _Reader:
         self.reference = None if reference is None else Columns(reference, read)
         self.drift_factor, self.full_scale = matrix.drift_factor, matrix.full_scale
         self.row_tiles = [part.row_tile for part in matrix.parts]
+        self.stacks = stacks_of(matrix, at_once=matrix.device.type != "cpu")
         self.state = self._present_state()
 
     @property
@@ -152,14 +154,15 @@ class _Reader:
         y = x.new_empty((x.shape[0], matrix.plan.n_out))
         offset = y.new_zeros(()) if bias is None else bias.detach().to(matrix.dtype)
         gain = self.full_scale * self.drift_factor * columns.step
-        full_scales = [inputs.full_scale[:, tile, None] for tile in self.row_tiles]
+        full_scales = [stack.of_tiles(inputs.full_scale)[..., None] for stack in self.stacks]
         saturated = x.new_zeros(tries.shape)
         for start, stop in self._blocks(x):
             block = y[:, start:stop]
-            for k, full_scale in enumerate(full_scales):
-                shown = columns.shown(k, start, stop, drive, kept, saturated).mul_(full_scale)
-                before = block if k else (offset if bias is None else offset[start:stop])
-                torch.addcmul(before, shown, gain[k, start:stop], out=block)
+            before = offset if bias is None else offset[start:stop]
+            for stack, full_scale in zip(self.stacks, full_scales, strict=True):
+                shown = columns.shown(stack, start, stop, drive, kept, saturated).mul_(full_scale)
+                add_scaled(before, shown, gain[stack.parts, start:stop], out=block)
+                before = block
         if matrix.drift_offset is not None:
             y.addmm_(inputs.full_scale[:, self.row_tiles], self.full_scale * matrix.drift_offset)
         if matrix.zero:
@@ -170,11 +173,11 @@ class _Reader:
         if self.reference is not None:
             kept_reference = self.reference.room(x.shape[0], x.device) if keeps else nothing
             drive = self.reference.drive(drive.inputs, tries)
-            for k, full_scale in enumerate(full_scales):
-                shown = self.reference.shown(k, 0, len(matrix.plan.cols), drive, kept_reference, saturated)
+            for stack, full_scale in zip(self.stacks, full_scales, strict=True):
+                shown = self.reference.shown(stack, 0, len(matrix.plan.cols), drive, kept_reference, saturated)
                 shown.mul_(full_scale)
                 for c, (start, stop) in enumerate(matrix.plan.cols):
-                    y[:, start:stop].addcmul_(shown[:, c, None], gain[k, start:stop], value=-1)
+                    y[:, start:stop].addmm_(shown[..., c].t(), gain[stack.parts, start:stop], alpha=-1)
         return _Try(y, inputs, kept, kept_reference, saturated)
 
     def _beyond(self, found: _Try) -> NDArray[np.bool_]:
@@ -210,15 +213,14 @@ class _Reader:
         of_weight = None if weight_like is None else torch.empty_like(weight_like, dtype=dtype, device=g.device)
         read = self._scaled(codes, inputs) if of_weight is not None else codes
         for start, stop in self._blocks(g):
-            for k, (_, plane, rows) in enumerate(matrix.parts):
-                block = g[:, start:stop] * self.drift_factor[k, start:stop]
-                self.columns.stop_saturated(k, start, block, kept)
+            for stack in self.stacks:
+                block = g[:, start:stop] * self.drift_factor[stack.parts, None, start:stop]
+                self.columns.stop_saturated(stack, start, block, kept)
                 if of_weight is not None:
-                    own = of_weight[start:stop, slice(*rows)]
-                    torch.addmm(own, block.t(), read[:, slice(*rows)], beta=min(plane, 1), out=own)
+                    stack.add_product(of_weight[start:stop], block.mT, stack.split(read), sets=stack.plane == 0)
                 if of_sums is not None:
-                    block.mul_(self.full_scale[k, start:stop])
-                    self.columns.pull(k, start, block, kept, of_sums, of_noise)
+                    block.mul_(self.full_scale[stack.parts, None, start:stop])
+                    self.columns.pull(stack, start, block, kept, of_sums, of_noise)
         if weight_like is not None and of_weight is not None:
             of_weight = of_weight.to(weight_like.dtype)
         if of_sums is None:
@@ -244,13 +246,11 @@ class _Reader:
         self, g: torch.Tensor, columns: Columns, kept: Kept, of_sums: torch.Tensor, of_noise: torch.Tensor | None
     ) -> None:
         gain = self.full_scale * self.drift_factor
-        for k in range(len(self.row_tiles)):
-            block = torch.stack(
-                [g[:, start:stop] @ gain[k, start:stop] for start, stop in self.matrix.plan.cols], dim=1
-            )
-            block.neg_()
-            columns.stop_saturated(k, 0, block, kept)
-            columns.pull(k, 0, block, kept, of_sums, of_noise)
+        for stack in self.stacks:
+            of_columns = [gain[stack.parts, start:stop] @ g[:, start:stop].t() for start, stop in self.matrix.plan.cols]
+            block = torch.stack(of_columns, dim=2).neg_()
+            columns.stop_saturated(stack, 0, block, kept)
+            columns.pull(stack, 0, block, kept, of_sums, of_noise)
 
     def _in_steps(self, codes: torch.Tensor) -> torch.Tensor:
         return codes * (1 / ((self.matrix.dac_levels or 1) * self.columns.step))

@@ -179,9 +179,8 @@ class Autograd:
         """What columns show, and where the ADC is not saturated."""
         v = codes @ matrix.effective[k].t()
         if matrix.is_noisy:
-            low, high = read_keys(matrix.read_key, self.read, len(matrix.parts))[k]
-            tries = first_tries(1, len(codes))[0]
-            z = read_normals((int(low), int(high)), tries, v.shape[1], codes.device).to(v.dtype)
+            keys = read_keys(matrix.read_key, self.read, len(matrix.parts))[k : k + 1]
+            z = read_normals(keys, first_tries(1, len(codes)), v.shape[1], codes.device)[0].to(v.dtype)
             variance = torch.full_like(v, matrix.output_noise**2)
             if matrix.variance is not None:
                 variance = variance + codes.square() @ matrix.variance[k].t()

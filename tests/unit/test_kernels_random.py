@@ -35,8 +35,8 @@ def _reference(key, counter):
 
 def _torch(key, counter):
     """From words to words; tensors hold them as int32 of the same bits."""
-    tensors = (torch.from_numpy(np.array(words, u32).view(np.int32)) for words in counter)
-    return [words.numpy().view(u32) for words in random_torch.threefry(key, *tensors)]
+    tensors = (torch.from_numpy(np.array(words, u32).view(np.int32)).reshape(1, -1) for words in ([key], *counter))
+    return [words.numpy().view(u32).reshape(np.shape(counter[0])) for words in random_torch.threefry(*tensors)]
 
 
 @pytest.mark.parametrize("threefry", [_kernel, _reference, _torch])
@@ -77,10 +77,12 @@ def test_kernel_normals_equal_the_reference(counter1):
 @pytest.mark.parametrize("draw", [random_torch.read_normals, random_torch.device_normals])
 @pytest.mark.parametrize(("first_col", "n_cols"), [(0, 1), (0, GROUP - 1), (GROUP, GROUP), (2 * GROUP, 3 * GROUP + 5)])
 def test_torch_normals_equal_the_reference(draw, first_col, n_cols):
-    key = tuple(int(word) for word in random_key(0, "read", n_cols))
-    z = draw(key, first_tries(1, 40)[0], n_cols, torch.device("cpu"), first_col).numpy()
-    exact = reference.read_normals(key, first_tries(1, 40)[0], first_col + n_cols)[:, first_col:]
-    assert z.shape == exact.shape
+    keys = np.array([random_key(0, "read", n_cols, part) for part in range(3)])
+    tries = first_tries(3, 40) + np.arange(3, dtype=u32)[:, None]
+    z = draw(keys, tries, n_cols, torch.device("cpu"), first_col).numpy()
+    words = [tuple(int(word) for word in key) for key in keys]
+    exact = [reference.read_normals(*own, first_col + n_cols)[:, first_col:] for own in zip(words, tries, strict=True)]
+    assert z.shape == np.shape(exact)
     assert np.isfinite(z).all()
     assert abs(z - exact).max() < 1e-5  # the chance of a radius below 0.01 is 5e-5
     assert np.median(abs(z - exact)) < 1e-7
@@ -88,10 +90,10 @@ def test_torch_normals_equal_the_reference(draw, first_col, n_cols):
 
 @pytest.mark.parametrize("draw", [random_torch.read_normals, random_torch.device_normals])
 def test_torch_normals_of_a_try_are_those_of_its_number(draw):
-    key = tuple(int(word) for word in random_key(0, "read"))
+    key = random_key(0, "read")
     numbers = np.array([3, 3 + REPEAT, 3 + 15 * REPEAT, 4], u32)
-    z = draw(key, numbers, GROUP + 5, torch.device("cpu")).numpy()
-    assert abs(z - reference.read_normals(key, numbers, GROUP + 5)).max() < 1e-5
+    z = draw(np.array([key]), numbers[None], GROUP + 5, torch.device("cpu")).numpy()[0]
+    assert abs(z - reference.read_normals(tuple(int(word) for word in key), numbers, GROUP + 5)).max() < 1e-5
 
 
 @pytest.mark.parametrize(
