@@ -34,7 +34,7 @@ class Kept(NamedTuple):
     """What the derivative needs of a read, (parts, T, n_out) each; None where there is nothing to keep."""
 
     saturated: torch.Tensor | None
-    """1 where an output was beyond the bound of the ADC, else 0; int8"""
+    """1 where an output was beyond the bound of the ADC, else 0; int8. None also where a CPU knows that none was"""
     slope: torch.Tensor | None
     """z / sigma of the noise, in the type that variances are stored in"""
 
@@ -67,8 +67,10 @@ class Columns:
     def room(self, n_vectors: int, device: torch.device) -> Kept:
         """Where `shown` leaves what the derivative needs."""
         shape = (len(self.matrix.parts), n_vectors, self.matrix.plan.n_out)
+        # pages of zeros that nobody writes to take no memory
+        saturated = torch.from_numpy(np.zeros(shape, np.int8)).to(device) if self.converts else None
         return Kept(
-            torch.empty(shape, dtype=torch.int8, device=device) if self.converts else None,
+            saturated,
             torch.empty(shape, dtype=self.matrix.variance_dtype, device=device) if self.variance is not None else None,
         )
 
@@ -84,7 +86,10 @@ class Columns:
             self._add_noise(v, stack, start, stop, drive, kept)
         if not isinstance(self.adc, UniformAdc):
             return v
-        code = torch.clamp(v.round_(), -self.adc.levels, self.adc.levels)
+        v.round_()
+        if known_to_be_within(v, self.adc.levels):
+            return v
+        code = torch.clamp(v, -self.adc.levels, self.adc.levels)
         # as floats, which are compared and added several times faster than truth values
         saturated = v.abs_().gt_(self.adc.levels)
         counted[stack.tiles].add_(stack.sum_planes(saturated.sum(dim=2)))
@@ -141,3 +146,11 @@ class Columns:
         first, last = self.starts[stack.parts.start], self.starts[stack.parts.stop]
         n_out = self.matrix.plan.n_out
         return flat[first:last].view(stack.parts.stop - stack.parts.start, n_out, -1)
+
+
+def known_to_be_within(v: torch.Tensor, limit: float) -> bool:
+    """Whether all are numbers from -limit to limit, where that can be known without waiting for a device."""
+    if v.device.type != "cpu":
+        return False
+    low, high = (float(end.numpy()) for end in torch.aminmax(v))
+    return -limit <= low and high <= limit

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from crossbar_sim.array.bound_management import count_repeats, halve_inputs
-from crossbar_sim.array.columns_torch import Columns, Kept
+from crossbar_sim.array.columns_torch import Columns, Kept, known_to_be_within
 from crossbar_sim.array.inputs_torch import Inputs, convert_inputs
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.stacks_torch import add_scaled, stacks_of
@@ -143,6 +143,10 @@ class _Reader:
             last = halve_inputs(matrix.max_halvings, tries, self._beyond(found), read_again)
             count_repeats(matrix, last)
         self._count(x, found)
+        if known_to_be_within(found.saturated, 0):
+            found = found._replace(
+                kept=found.kept._replace(saturated=None), kept_reference=found.kept_reference._replace(saturated=None)
+            )
         return found
 
     def _try(self, x: torch.Tensor, bias: torch.Tensor | None, tries: NDArray[np.uint32], keeps: bool) -> _Try:

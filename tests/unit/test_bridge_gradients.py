@@ -305,10 +305,12 @@ def test_a_read_and_its_gradient_wait_for_no_device(changes):
     assert counts.n_clipped == int((x.abs() > 1.5).sum()) > 0
 
 
-@pytest.mark.parametrize(("noise", "each"), [("frozen", 1), ("split", 3)])
-def test_autograd_keeps_codes_and_marks_but_no_weights(noise, each):
-    """One byte for an input, `each` bytes for an output of a row tile."""
-    chip = PCM.evolve(read_noise={"kind": noise}, **{"tile.rows": 35})
+@pytest.mark.parametrize(
+    ("noise", "bound", "each"), [("frozen", 10, 0), ("split", 10, 2), ("frozen", 1, 1), ("split", 1, 3)]
+)
+def test_autograd_keeps_codes_and_marks_but_no_weights(noise, bound, each):
+    """One byte for an input, `each` bytes for an output of a row tile: of slopes, and of marks if there are any."""
+    chip = PCM.evolve(read_noise={"kind": noise}, **{"tile.rows": 35, "adc.bound": bound})
     model = cs.map_model(nn.Sequential(nn.Linear(N_IN, N_OUT)), chip, backend="torch")
     kept: list[torch.Tensor] = []
 
@@ -318,6 +320,7 @@ def test_autograd_keeps_codes_and_marks_but_no_weights(noise, each):
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         model(torch.randn(6, N_IN, requires_grad=True))
+    assert (model.chip.summary().n_saturated > 0) == (bound == 1)
     n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in kept)
     assert n_bytes == 6 * (N_IN + each * 2 * N_OUT + 2 * 4)  # and the full scale of each vector on each tile
 
