@@ -52,7 +52,7 @@ class Columns:
 
     def __init__(self, matrix: AnalogMatrix, read: int):
         self.matrix = matrix
-        self.variance = matrix.variance_flat
+        self.effective, self.variance = matrix.effective_flat, matrix.variance_flat
         self.product_dtype = product_dtype(matrix)
         self.adc = matrix.readouts[0].adc
         self.converts = isinstance(self.adc, UniformAdc)
@@ -135,11 +135,11 @@ class Columns:
             g.addcmul_(g, kept.saturated[stack.parts, :, start : start + g.shape[2]].to(g.dtype), value=-1)
 
     def _effective(self, stack: Stack, start: int, stop: int) -> torch.Tensor:
-        return self._stacked(self.matrix.effective_flat, stack)[:, start:stop].to(self.matrix.dtype)
+        return self._stacked(self.effective, stack)[:, start:stop].to(self.matrix.dtype)
 
     def _variance(self, stack: Stack, start: int, stop: int) -> torch.Tensor:
-        assert self.matrix.variance_flat is not None
-        return self._stacked(self.matrix.variance_flat, stack)[:, start:stop].to(self.product_dtype)
+        assert self.variance is not None
+        return self._stacked(self.variance, stack)[:, start:stop].to(self.product_dtype)
 
     def _stacked(self, flat: torch.Tensor, stack: Stack) -> torch.Tensor:
         """(K, n_out, rows of a part), a view: parts lie one after the other."""
@@ -150,7 +150,7 @@ class Columns:
 
 def known_to_be_within(v: torch.Tensor, limit: float) -> bool:
     """Whether all are numbers from -limit to limit, where that can be known without waiting for a device."""
-    if v.device.type != "cpu":
-        return False
+    if v.device.type != "cpu" or v.numel() == 0:
+        return v.numel() == 0
     low, high = (float(end.numpy()) for end in torch.aminmax(v))
     return -limit <= low and high <= limit

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import torch
+from numba import config
 from numpy.typing import ArrayLike, NDArray
 
 from crossbar_sim.circuit.closed_form import attenuate, first_order_loss
@@ -30,7 +30,7 @@ def effective_conductance(g_uS: ArrayLike, wires: WiresSpec, threads: int | None
     """The matrix with I = G_eff^T V that an array with resistive wires amounts to.
 
     Equation   row i of G_eff: column currents of the nodal solution per volt on word line i alone
-    Arguments  g_uS (N, M) [uS] as in nodal.solve_array; threads: those of PyTorch unless given; result (N, M) [uS]
+    Arguments  g_uS (N, M) [uS] as in nodal.solve_array; threads: those of Numba unless given; result (N, M) [uS]
     Valid      idle_rows clamped and topology shared: otherwise currents are not linear in the inputs, UsageError
     Errors     StateError where wires leave nothing of the voltages (elimination.linear_map)
     Cost       a few products of N x N with N x M matrices
@@ -38,7 +38,7 @@ def effective_conductance(g_uS: ArrayLike, wires: WiresSpec, threads: int | None
     """
     g = checked_conductances(g_uS)
     _check_linear(wires)
-    threads = torch.get_num_threads() if threads is None else threads
+    threads = config.NUMBA_NUM_THREADS if threads is None else threads  # type: ignore[attr-defined]
     return to_uS(linear_map(in_series(to_S(g), wires.r_transistor_ohm), lines_of(wires, *g.shape), threads))
 
 
