@@ -42,7 +42,7 @@ PLAIN_WEIGHT, PLAIN_DEVICE = 140.0, 105.0
 """State of a weight of plain pairs (kernels.pairs), and of each of its devices where they differ from their targets."""
 WEIGHT, DEVICE = 140.0, 230.0
 """The same of any other weight, for each plane, and of each of its devices."""
-FEATURE, TRAP, FOLLOWED, PULSE = 140.0, 45.0, 170.0, 24.0
+FEATURE, TRAP, FOLLOWED, PULSE = 140.0, 45.0, 140.0, 24.0
 """A further feature of a device (array.features), a trap at time 0, more of one that is followed to a later time, a
 pulse that write-verify may take."""
 CLOSED_WIRES, EXACT_WIRES, EXACT_WIRES_PER_LINE = 180.0, 12_800.0, 56.0
