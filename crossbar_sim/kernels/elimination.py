@@ -139,30 +139,32 @@ def _join(near, near_at, far, far_at, joined, unused, out, at, room, start, work
     product(a, w, aw, work)
     copy(a, d)
     add_product(-1.0, aw, z, d, work)
-    for i in range(4):
-        for j in range(4):
-            if i != joined and j <= i and j != joined and not (i == j and i < 2 and unused[i]):
-                rows = _place(at, near_at, far_at, joined, i, True)
-                cols = _place(at, near_at, far_at, joined, j, True)
-                x, y = _group(a, near_at, joined, i), _group(aw, near_at, joined, j)
-                _put(out, rows, cols, near, near_at[i], near_at[j], 1.0, x, y, work)
-            if i != other and j != joined and not (i == j and i < 2 and unused[i]):
-                rows = _place(at, near_at, far_at, joined, i, False)
-                cols = _place(at, near_at, far_at, joined, j, True)
-                x, y = _group(b, far_at, other, i), _group(d, near_at, joined, j)
-                _put(out, rows, cols, near, -1, -1, 1.0, x, y, work)
+    _put_groups(out, at, near_at, far_at, joined, True, True, unused, near, 1.0, a, aw, work)
+    _put_groups(out, at, near_at, far_at, joined, False, True, unused, near, 1.0, b, d, work)
     bz, bzw, f = _three(room, start, n_far, p)
     product(b, z, bz, work)
     product(bz, w, bzw, work)
     copy(bz, f)
     add_product(-1.0, bzw, z, f, work)
+    _put_groups(out, at, near_at, far_at, joined, False, False, unused, far, -1.0, b, f, work)
+
+
+@inner
+def _put_groups(out, at, near_at, far_at, joined, is_near, other_is_near, unused, given, sign, x, y, work):
+    """Set the numbers between the groups that stay of one part, near or far, and of the other or the same one: sign
+    x y^T, more than what is given where it is the same."""
+    one_at, one_gone = (near_at, joined) if is_near else (far_at, joined - 2)
+    other_at, other_gone = (near_at, joined) if other_is_near else (far_at, joined - 2)
+    is_same = is_near == other_is_near
     for i in range(4):
-        for j in range(i + 1):
-            if i != other and j != other and not (i == j and i < 2 and unused[i]):
-                rows = _place(at, near_at, far_at, joined, i, False)
-                cols = _place(at, near_at, far_at, joined, j, False)
-                x, y = _group(b, far_at, other, i), _group(f, far_at, other, j)
-                _put(out, rows, cols, far, far_at[i], far_at[j], -1.0, x, y, work)
+        for j in range(i + 1 if is_same else 4):
+            if i == one_gone or j == other_gone or (i == j and i < 2 and unused[i]):
+                continue
+            rows = _place(at, near_at, far_at, joined, i, is_near)
+            cols = _place(at, near_at, far_at, joined, j, other_is_near)
+            given_row, given_col = (one_at[i], other_at[j]) if is_same else (-1, -1)
+            of_x, of_y = _group(x, one_at, one_gone, i), _group(y, other_at, other_gone, j)
+            _put(out, rows, cols, given, given_row, given_col, sign, of_x, of_y, work)
 
 
 @inner
