@@ -114,7 +114,7 @@ def expect(layers: Iterable[Layer], vectors: int = VECTORS, regenerated: bool = 
         references += cost.reference_bytes
         room = max(room, cost.room_bytes)
         mapping_bytes = max(mapping_bytes, state + references + room + cost.mapping_bytes)
-        passing = max(passing, cost.read_bytes(vectors) + (cost.copied_bytes if regenerated else 0))
+        passing = max(passing, cost.read_bytes(vectors) + (cost.computing_bytes if regenerated else 0))
     kept = state + references
     return Expected(
         vectors, mapping / digital, set_time / digital, forward / digital, kept, mapping_bytes, kept + room + passing
@@ -192,10 +192,11 @@ class _Cost:
 
     @property
     def _array(self) -> tuple[int, int]:
-        """Word and bit lines of the largest tile."""
+        """Word and bit lines of the largest tile of a plane."""
         n_in, n_out = (max(stop - start for start, stop in spans) for spans in (self.tiles.rows, self.tiles.cols))
         per_node = 1 if self.spec.wires is None else self.spec.wires.devices_per_node
-        return n_in * per_node, n_out * self.how.layout.n_devices // per_node
+        devices = max(len(plane.devices) for plane in self.how.layout.planes)
+        return n_in * per_node, n_out * devices // per_node
 
     @property
     def _wires(self) -> float:
@@ -254,11 +255,11 @@ class _Cost:
         return self.probes * self.outputs * self.planes * each
 
     @property
-    def copied_bytes(self) -> int:
-        """What computing the state takes meanwhile: weights of another type or order, digits of a slice."""
+    def computing_bytes(self) -> int:
+        """What computing the state takes meanwhile: weights of another type or order, digits of a slice, solutions."""
         copied = self.weight.element_size() != self.float_bytes or not self.weight.is_contiguous()
         sliced = self.how.plain and self.how.layout.planes[0].devices[0].radix > 1
-        return self.cells * self.float_bytes * (copied + sliced)
+        return self.cells * self.float_bytes * (copied + sliced) + self._solved_bytes
 
     @property
     def room_bytes(self) -> int:
@@ -284,8 +285,7 @@ class _Cost:
         """What mapping takes beside the state: the same, or outputs of reference reads, of some tiles and the next."""
         widest = max(stop - start for start, stop in self.tiles.cols)
         outputs = 2 * self.probes * min(self.outputs * self.planes, max(PROBED_COLUMNS, widest)) * self.float_bytes
-        state = self.copied_bytes + self._solved_bytes
-        return max(state, outputs + self.read_bytes(self.probes) if self.probes else 0)
+        return max(self.computing_bytes, outputs + self.read_bytes(self.probes) if self.probes else 0)
 
     def read_bytes(self, vectors: int) -> int:
         """What a read takes beside its outputs: codes, their squares, and the room of the kernel."""

@@ -152,6 +152,15 @@ def test_time_follows_the_work():
     assert large.set_time > 1.5 * small.set_time > 15 * wires.set_time
 
 
+def test_tiles_with_wires_are_computed_plane_by_plane_also_while_they_are_read():
+    exact = FROZEN.evolve(wires={"model": "exact", "max_c": None}, compensation=None)
+    pair, slices = (plan(exact.evolve(encoding={"kind": kind}), layers=1).expected for kind in ("pair", "bit_slice"))
+    digits = 4 * 2048 * 2048  # of a slice
+    assert slices.mapping_bytes - slices.kept_bytes == pair.mapping_bytes - pair.kept_bytes + digits
+    regenerated = plan(exact, layers=1, state="regenerated").expected
+    assert regenerated.forward_bytes >= regenerated.mapping_bytes
+
+
 def test_what_is_regenerated_costs_every_read_but_no_memory():
     kept, regenerated = (plan(PCM, state=state).expected for state in ("kept", "regenerated"))
     assert regenerated.forward_bytes < kept.forward_bytes / 2
