@@ -55,7 +55,7 @@ def write_chip(
             specs[key] = matrix.spec
         compensation = programmed.compensation
         with programmed.values() as parameter:
-            fingerprint = weights_fingerprint(parameter)
+            fingerprint = weights_fingerprint(programmed.view.part(parameter))
         layers[name] = {
             "spec": key,
             "weights": fingerprint,

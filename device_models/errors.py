@@ -54,5 +54,13 @@ class InertOptionWarning(UserWarning):
     """Something was asked for that cannot change anything here."""
 
 
+class UnmappedWarning(UserWarning):
+    """A matrix of a model stays digital, although no rule says so."""
+
+
+class UnreadLayerWarning(UserWarning):
+    """A layer is on a chip, and a forward did not read it."""
+
+
 class ExtrapolationWarning(UserWarning):
     """A law is used beyond its measurements, where its last value is held."""

@@ -17,6 +17,7 @@ from crossbar_sim.array.read_numba import read_numba
 from crossbar_sim.array.read_torch import read_torch
 from crossbar_sim.array.replay import check_noise_is_known
 from crossbar_sim.array.state_memory import StateMemory
+from crossbar_sim.array.view import WHOLE, View
 from crossbar_sim.spec import ChipSpec, Compensation
 from device_models.errors import StateError, UsageError
 
@@ -27,8 +28,8 @@ _NOTHING_TO_DO = nullcontext()
 class ProgrammedMatrix:
     """One weight matrix on a chip with everything that belongs to its state.
 
-    `parameter` is the caller's tensor, (n_out, n_in) or, where `transposed`, (n_in, n_out). It is never written; a
-    later change of it makes the state stale, which the next use refuses.
+    `parameter` is the caller's tensor, of which `view` gives the matrix (n_out, n_in). It is never written; a later
+    change of it makes the state stale, which the next use refuses.
 
     loading    gives the values of a parameter that are not in memory (it is on the meta device) for as long as the
                context lasts; changes of those cannot be noticed
@@ -42,15 +43,17 @@ class ProgrammedMatrix:
         seed: int,
         name: str,
         *,
-        transposed: bool = False,
+        view: View = WHOLE,
         loading: Callable[[], AbstractContextManager[torch.Tensor]] | None = None,
         memory: StateMemory | None = None,
     ):
         self.parameter = parameter
-        self.transposed = transposed
+        self.view = view
         self.loading = loading
         self.memory = memory
         self.compensation = spec.compensation
+        self.observer: Callable[[torch.Tensor], None] | None = None
+        """Looks at the vectors of every read, before it."""
         with self.target() as weight:
             self.matrix = AnalogMatrix(weight, spec, seed, name)
             with self._in_memory():
@@ -60,7 +63,7 @@ class ProgrammedMatrix:
     @property
     def weight(self) -> torch.Tensor:
         """The target weights (n_out, n_in); without values where they are to be loaded."""
-        return self.parameter.t() if self.transposed else self.parameter
+        return self.view(self.parameter)
 
     def values(self) -> AbstractContextManager[torch.Tensor]:
         """The parameter with its values."""
@@ -70,7 +73,7 @@ class ProgrammedMatrix:
     def target(self) -> Iterator[torch.Tensor]:
         """The target weights (n_out, n_in) with their values."""
         with self.values() as parameter:
-            yield parameter.t() if self.transposed else parameter
+            yield self.view(parameter)
 
     def program(self, seed: int, write: int = 0) -> None:
         """Write the present target weights to the devices of `seed`: the state at time 0 and the reference read."""
@@ -201,6 +204,8 @@ class ProgrammedMatrix:
         matrix = self.matrix
         if matrix.input_range is None and matrix.needs_calibration:
             raise StateError(f"{matrix.name}: its dac.range is found on calibration data, but none were given")
+        if self.observer is not None:
+            self.observer(x)
         use_numba = _use_numba(backend, x, (x, self.parameter, bias), matrix.name)
         check_noise_is_known(matrix)
         number = matrix.reads

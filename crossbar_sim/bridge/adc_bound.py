@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from crossbar_sim.array.matrix import AnalogMatrix
+from crossbar_sim.array.programmed import ProgrammedMatrix
 from crossbar_sim.array.read_numba import column_outputs
-from crossbar_sim.bridge.layers import AnalogLinear
 from crossbar_sim.bridge.ranging import run_model
 from crossbar_sim.chip import Chip
 from crossbar_sim.converters.states import ExactReadout
@@ -99,30 +100,29 @@ def _checked_chip(mapped: nn.Module, share: float) -> Chip:
 
 
 def _observe(mapped: nn.Module, chip: Chip, calibration_data: Iterable[Any]) -> dict[str, _Magnitudes]:
-    """The column outputs of every layer on the chip of a mapped model."""
-    layers = [m for m in mapped.modules() if isinstance(m, AnalogLinear) and m.programmed.matrix.spec == chip.spec]
-    if not layers:
+    """The column outputs of every matrix on the chip of a mapped model."""
+    own = {name: programmed for name, programmed in chip.matrices.items() if programmed.matrix.spec == chip.spec}
+    if not own:
         raise UsageError("rules: put every layer on another chip, so there is nothing to find a bound for")
-    seen = {layer.programmed.matrix.name: _Magnitudes() for layer in layers}
+    seen = {name: _Magnitudes() for name in own}
 
-    def observe(layer: AnalogLinear, inputs: tuple[torch.Tensor, ...]) -> None:
-        matrix = layer.programmed.matrix
-        if inputs[0].device.type != "cpu":
-            raise UsageError(f"{matrix.name}: its input is on {inputs[0].device}; move the model to the CPU")
-        vectors = inputs[0].reshape(-1, layer.in_features).to(matrix.dtype).contiguous()
-        with layer.programmed.state():
-            for outputs in column_outputs(matrix, vectors):
+    def observe(name: str, programmed: ProgrammedMatrix, vectors: torch.Tensor) -> None:
+        if vectors.device.type != "cpu":
+            raise UsageError(f"{name}: its input is on {vectors.device}; move the model to the CPU")
+        with programmed.state():
+            for outputs in column_outputs(programmed.matrix, vectors):
                 if not torch.isfinite(outputs).all():
-                    raise UsageError(f"calibration_data: the input of {matrix.name} is not finite")
-                seen[matrix.name].add(outputs)
+                    raise UsageError(f"calibration_data: the input of {name} is not finite")
+                seen[name].add(outputs)
 
-    hooks = [layer.register_forward_pre_hook(observe) for layer in layers]
     try:
+        for name, programmed in own.items():
+            programmed.observer = partial(observe, name, programmed)
         with _exact_readouts([programmed.matrix for programmed in chip.matrices.values()]):
             run_model(mapped, calibration_data)
     finally:
-        for hook in hooks:
-            hook.remove()
+        for programmed in own.values():
+            programmed.observer = None
     return seen
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
-import sys
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
 
 from crossbar_sim.array.programmed import ProgrammedMatrix
 from crossbar_sim.array.state_memory import StateMemory
-from crossbar_sim.bridge.layers import AnalogLinear, checked_backend
+from crossbar_sim.bridge.direct import Digital, Direct, Held
+from crossbar_sim.bridge.guard import ForwardGuard, Place
+from crossbar_sim.bridge.kinds.linear import TransposedKind, conv1d_layer
+from crossbar_sim.bridge.layers import AnalogLayer, AnalogLinear, ChipSlot, check_movable, checked_backend
 from crossbar_sim.bridge.offload import (
     Loading,
     drop_foreign_methods,
@@ -21,34 +24,21 @@ from crossbar_sim.bridge.offload import (
     is_placed,
     pass_hooks,
     shared_maps,
-    weight_of,
+    values_of,
 )
 from crossbar_sim.bridge.ranging import calibrate_ranges
+from crossbar_sim.bridge.replaced import check_copyable, check_replaceable
 from crossbar_sim.bridge.rules import Rules, assign_chips
+from crossbar_sim.bridge.survey import ROOT, Found, Survey, survey_model
 from crossbar_sim.chip import Chip
 from crossbar_sim.expected import VECTORS, Layer, PlannedModel, expect
-from crossbar_sim.mapping import ModelPlan, TilePlan, layout_of
+from crossbar_sim.mapping import BY_RULE, Coverage, DigitalMatrix, ModelPlan, TilePlan, layout_of, pattern_of
 from crossbar_sim.progress import track
 from crossbar_sim.spec import ChipSpec, FoundRange
-from device_models.errors import InertOptionWarning, UsageError, nearest
+from device_models.errors import UnmappedWarning, UsageError, nearest
 
 STATES = ("kept", "regenerated")
 M = TypeVar("M", bound=nn.Module)
-
-
-class _Layer(NamedTuple):
-    module: nn.Module
-    transposed: bool
-
-    @property
-    def weight(self) -> nn.Parameter:
-        return self.module.weight  # type: ignore[return-value]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(n_in, n_out)."""
-        rows, cols = self.weight.shape
-        return (rows, cols) if self.transposed else (cols, rows)
 
 
 def map_model(
@@ -61,16 +51,18 @@ def map_model(
     inplace: bool = False,
     state: Literal["kept", "regenerated"] = "kept",
 ) -> M:
-    """The model with every linear layer programmed on a simulated chip, just after programming.
+    """The model with every matrix of its layers programmed on a simulated chip, just after programming.
 
-    The result keeps its class, signature and state_dict; `result.chip` is the Chip. Linear layers are nn.Linear and
-    the Conv1D of GPT-2; everything else stays digital and is shared with `model`, which is left as it was.
+    The result keeps its class, signature and state_dict; `result.chip` is the Chip. Which layers have matrices:
+    docs/mapping_models.md (linear layers, stacked experts, convolutions, recurrent layers, attention). Everything else
+    stays digital, is shared with `model`, which is left as it was, and is named in the account of `chip.summary()`.
 
     Arguments
-        model             any nn.Module with linear layers
+        model             any nn.Module with such layers
         chip              the ChipSpec of every layer that no rule names
         seed              chooses the chip among all chips of this kind: its devices' errors
-        rules             layer name, pattern or None -> another ChipSpec or "digital" (bridge.rules.assign_chips)
+        rules             name of a matrix, pattern or None -> another ChipSpec or "digital"
+                          (bridge.rules.assign_chips)
         calibration_data  batches for the model; needed where dac.range is found on data, refused elsewhere
         backend           "numba" (CPU, no gradients), "torch" (any device, differentiable), or "auto": per call numba
                           where it can, torch where it must
@@ -82,7 +74,8 @@ def map_model(
     `.data` cannot be noticed, any other is refused until `chip.reprogram()`. Weights of any float type are programmed;
     AnalogLinear says what is computed in which. Weights that accelerate offloads to memory or disk are loaded layer by
     layer where they are needed, and changes of those are not noticed.
-    Raises UsageError for a model without linear layers, for bad weights, and for rules or options that cannot act.
+    Raises UsageError for a model without such layers, for bad weights, for layers that compute something else than
+    their class says, and for rules or options that cannot act. Warns of matrices that no kind of layer knows.
     """
     if not isinstance(model, nn.Module):
         raise UsageError(f"model = {type(model).__name__}: must be a torch.nn.Module")
@@ -91,20 +84,24 @@ def map_model(
         raise UsageError(f"chip = {chip!r}: must be a ChipSpec{hint}")
     checked_backend(backend)
     checked_state(state)
-    layers = find_layers(model)
+    survey = survey_model(model)
     if hasattr(model, "chip"):
         raise UsageError("chip: the model has an attribute of this name, which the Chip of a mapped model needs")
-    plan = plan_layers(layers, assign_chips(layers, chip, rules))
+    plan = plan_survey(survey, chip, rules, type(model).__name__)
     for name in plan.layers:
-        with weight_of(layers[name].module) as weight:
-            _check_finite(name, weight.detach())
-    ranges = _find_ranges(model, layers, plan, calibration_data)
-    return map_layers(model, layers, chip, seed, plan, ranges, backend, inplace, state)
+        _check_layer(name, survey.matrices[name])
+        _check_finite(name, survey.matrices[name])
+    if not inplace:
+        check_copyable(model, [survey.matrices[name].layer for name in plan.layers])
+    ranges = _find_ranges(model, survey, plan, calibration_data)
+    mapped = map_survey(model, survey, chip, seed, plan, ranges, backend, inplace, state)
+    _warn_of_unknown(survey, plan)
+    return mapped
 
 
-def map_layers(
+def map_survey(
     model: M,
-    layers: dict[str, _Layer],
+    survey: Survey,
     chip: ChipSpec,
     seed: int,
     plan: ModelPlan,
@@ -113,34 +110,112 @@ def map_layers(
     inplace: bool,
     state: str,
 ) -> M:
-    """map_model once everything is checked and the calibrated input ranges (per layer: one per row tile) are known."""
+    """map_model once everything is checked and the calibrated input ranges (per matrix: one per row tile) are known."""
     memory = StateMemory() if state == "regenerated" else None
     matrices: dict[str, ProgrammedMatrix] = {}
     for name, spec, _ in track(list(plan), "programming"):
-        module, transposed = layers[name]
-        loading = Loading(module) if is_offloaded(module) else None
+        found = survey.matrices[name]
+        owner = found.layer.get_submodule(found.matrix.owner)
+        loading = Loading(owner, found.matrix.attribute) if is_offloaded(owner) else None
         programmed = ProgrammedMatrix(
-            layers[name].weight, spec, seed, name, transposed=transposed, loading=loading, memory=memory
+            found.parameter, spec, seed, found.identity, view=found.matrix.view, loading=loading, memory=memory
         )
         programmed.matrix.input_range = ranges.get(name, programmed.matrix.input_range)
         matrices[name] = programmed
 
     replacements: dict[int, nn.Module] = {}
+    replaced: dict[int, str] = {}
     for name, programmed in matrices.items():
-        module = layers[name].module
-        analog = AnalogLinear(layers[name].weight, getattr(module, "bias", None), programmed, backend)
-        pass_hooks(module, analog)
-        if programmed.loading is not None:
-            programmed.loading = Loading(analog)
-        replacements[id(module)] = analog.train(module.training)
+        found = survey.matrices[name]
+        if found.kind.replaces:
+            replacements[id(found.layer)] = _analog(found, programmed, backend)
+            replaced[id(found.layer)] = name
+    if inplace:
+        check_replaceable(model, replaced)
     mapped = _replace(model, replacements) if inplace else _copy_with(model, replacements)
     for part in mapped.modules():
         if isinstance(part, nn.TransformerEncoder):
             part.use_nested_tensor = False  # padded inputs would come as nested tensors, made for the fused path
         if isinstance(part, nn.TransformerEncoderLayer):
             part.activation_relu_or_gelu = 0  # its fused path would take the weights and pass the layers by
+    slots = {name: ChipSlot(programmed, backend) for name, programmed in matrices.items()}
+    for direct in direct_layers(mapped, survey, slots):
+        direct.install()
+    _guard(mapped, survey, matrices)
     mapped.chip = Chip(chip, seed, matrices, plan)  # type: ignore[assignment]
     return mapped
+
+
+def direct_layers(model: nn.Module, survey: Survey, slots: Mapping[str, Any]) -> list[Direct]:
+    """What makes the layers of `model` that keep their own forward read `slots`, of which each has a matrix by name."""
+    found = []
+    for path, names in _kept_layers(survey).items():
+        if not any(name in slots for name in names):
+            continue
+        layer = model.get_submodule(path)
+        own = [_held(name, layer, survey.matrices[name], slots) for name in names]
+        on_chip = [name for name in names if name in slots and isinstance(slots[name], ChipSlot)]
+        programmed = {name: slots[name].programmed for name in on_chip}
+        follow = partial(_follow, [(each, programmed[each.name]) for each in own if each.name in programmed])
+        found.append(Direct(path or ROOT, layer, own, follow if programmed else None))
+    for path, users in survey.direct.items():
+        used = [name for name in users if name in slots]
+        if used:
+            layer = model.get_submodule(path)
+            own = [_held(name, model.get_submodule(name), survey.matrices[name], slots) for name in used]
+            found.append(Direct(path or ROOT, layer, own))
+    return found
+
+
+def _kept_layers(survey: Survey) -> dict[str, list[str]]:
+    """The matrices of each layer that keeps its own forward."""
+    layers: dict[str, list[str]] = {}
+    for name, found in survey.matrices.items():
+        if not found.kind.replaces:
+            layers.setdefault(found.path, []).append(name)
+    return layers
+
+
+def _held(name: str, layer: nn.Module, found: Found, slots: Mapping[str, Any]) -> Held:
+    matrix = found.matrix
+    return Held(name, layer.get_submodule(matrix.owner), matrix.attribute, matrix.view, slots.get(name, Digital()))
+
+
+def _follow(matrices: list[tuple[Held, ProgrammedMatrix]], layer: nn.Module, fn: Any, recurse: bool) -> nn.Module:
+    """`.to()` and its kin on a layer that keeps its own forward: the states follow the weights, as in AnalogLayer."""
+    for _, programmed in matrices:
+        check_movable(programmed)
+    fresh = [
+        getattr(held.owner, held.attribute) is programmed.parameter and programmed.is_fresh
+        for held, programmed in matrices
+    ]
+    type(layer)._apply(layer, fn, recurse)
+    for (held, programmed), was_fresh in zip(matrices, fresh, strict=True):
+        programmed.follow(getattr(held.owner, held.attribute), was_fresh)
+    return layer
+
+
+def _analog(found: Found, programmed: ProgrammedMatrix, backend: str) -> AnalogLayer:
+    """The layer on the chip that takes the place of another, with the hooks of accelerate that it had."""
+    module = found.layer
+    kind = conv1d_layer() if isinstance(found.kind, TransposedKind) else AnalogLinear
+    analog = kind(found.parameter, getattr(module, "bias", None), programmed, backend)
+    pass_hooks(module, analog)
+    if programmed.loading is not None:
+        programmed.loading = Loading(analog)
+    return analog.train(module.training)
+
+
+def _guard(mapped: nn.Module, survey: Survey, matrices: Mapping[str, ProgrammedMatrix]) -> None:
+    places: dict[str, Place] = {}
+    layers: dict[str, list[ProgrammedMatrix]] = {}
+    for name, programmed in matrices.items():
+        path = survey.matrices[name].path
+        layers.setdefault(path or ROOT, []).append(programmed)
+        parent, _, own = path.rpartition(".")
+        if path and path not in places:
+            places[path] = Place(path, mapped.get_submodule(parent), own, mapped.get_submodule(path))
+    ForwardGuard(list(places.values()), layers).install(mapped)
 
 
 def checked_state(state: str) -> None:
@@ -162,103 +237,147 @@ def plan_model(
     (crossbar_sim.expected).
     """
     checked_state(state)
-    layers = find_layers(model)
-    plan = plan_layers(layers, assign_chips(layers, chip, rules))
-    own = [Layer(spec, tiles, _target(layers[name])) for name, spec, tiles in plan]
-    return PlannedModel(plan.layers, plan.digital, expected=expect(own, vectors, state == "regenerated"))
+    survey = survey_model(model)
+    plan = plan_survey(survey, chip, rules, type(model).__name__)
+    own = [Layer(spec, tiles, survey.matrices[name].values) for name, spec, tiles in plan]
+    expected = expect(own, vectors, state == "regenerated")
+    return PlannedModel(plan.layers, plan.digital, plan.coverage, expected=expected)
 
 
-def _target(layer: _Layer) -> torch.Tensor:
-    """Its weights as (n_out, n_in)."""
-    return layer.weight.t() if layer.transposed else layer.weight
-
-
-def plan_layers(layers: dict[str, _Layer], chips: dict[str, ChipSpec | None]) -> ModelPlan:
-    mapped = {name: spec for name, spec in chips.items() if spec is not None}
-    if not mapped:
-        raise UsageError("rules: every linear layer is digital, so nothing would run on the chip")
+def plan_survey(survey: Survey, chip: ChipSpec, rules: Rules | None, what: str) -> ModelPlan:
+    """Which matrix of a model goes on which tiles; `what` names the model in errors."""
+    matrices = survey.matrices
+    if not matrices:
+        raise UsageError(
+            f"{what}: has no layer that can be mapped, such as nn.Linear (docs/mapping_models.md names them)"
+        )
+    aside = {name: found.matrix.digital for name, found in matrices.items() if found.matrix.digital is not None}
+    aside.update(dict.fromkeys(survey.unknown, "no kind of layer knows it"))
+    chips = assign_chips([*matrices, *survey.unknown], chip, rules, aside)
+    for name in survey.unknown:
+        if chips[name] is not None:
+            raise UsageError(f"rules: put {name} on a chip, but no kind of layer knows how it is read")
+    mapped = {name: spec for name in matrices if (spec := chips[name]) is not None}
     for name in mapped:
-        _check_weight(name, layers[name].module)
+        _check_weight(name, matrices[name])
+    if not mapped:
+        raise UsageError("rules: every layer is digital, so nothing would run on the chip")
+    digital = [name for name in matrices if chips[name] is None]
     return ModelPlan(
-        {name: (spec, _plan(layers[name].shape, spec)) for name, spec in mapped.items()},
-        digital=tuple(name for name, spec in chips.items() if spec is None),
+        {name: (spec, _plan(matrices[name].shape, spec)) for name, spec in mapped.items()},
+        digital=tuple(name for name in digital if name not in aside),
+        coverage=_coverage(survey, list(mapped), digital, aside),
     )
+
+
+def _coverage(survey: Survey, mapped: list[str], digital: list[str], aside: Mapping[str, str]) -> Coverage:
+    found = survey.matrices
+    sizes = {name: each.shape[0] * each.shape[1] for name, each in found.items()}
+    rest = [
+        DigitalMatrix(name, sizes[name], found[name].matrix.per_token, aside.get(name, BY_RULE)) for name in digital
+    ]
+    rest += [DigitalMatrix(name, size, 1.0, aside[name]) for name, size in survey.unknown.items()]
+    return Coverage(
+        n_on_chip=sum(sizes[name] for name in mapped),
+        macs_on_chip=sum(sizes[name] * found[name].matrix.per_token for name in mapped),
+        digital=tuple(rest),
+        tables=survey.tables,
+    )
+
+
+def _warn_of_unknown(survey: Survey, plan: ModelPlan) -> None:
+    """Parameters that may be matrices, belong to no kind of layer, and are kept digital by no rule."""
+    coverage = plan.coverage
+    assert coverage is not None
+    unknown = [name for name in survey.unknown if name not in plan.digital]
+    if unknown:
+        share = sum(survey.unknown[name] for name in unknown) / coverage.n_weights
+        shown = ", ".join(dict.fromkeys(map(pattern_of, unknown)))
+        text = (
+            f"{shown}: {100 * share:.2g} % of the matrix weights stay digital, because no kind of layer knows them; "
+            'a rule such as {"' + unknown[0] + '": "digital"} says that they may'
+        )
+        warnings.warn(text, UnmappedWarning, stacklevel=3)
 
 
 def _plan(shape: tuple[int, int], spec: ChipSpec) -> TilePlan:
     return TilePlan.of(*shape, spec.tile, layout_of(spec.encoding).n_devices)
 
 
-def find_layers(model: nn.Module) -> dict[str, _Layer]:
-    """Every linear layer of a model by name; a layer that appears twice is one layer."""
-    conv1d = getattr(sys.modules.get("transformers.pytorch_utils"), "Conv1D", ())
-    unreachable = {
-        id(part): name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.MultiheadAttention)
-        for part in module.modules()
-    }
-    layers: dict[str, _Layer] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, AnalogLinear):
-            raise UsageError(f"{name}: is on a chip already; map the digital model instead")
-        transposed = bool(conv1d) and isinstance(module, conv1d)
-        if not transposed and not (isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward):
-            if isinstance(module, nn.Linear) and id(module) not in unreachable:
-                raise UsageError(
-                    f"{name}: {type(module).__name__} changes what nn.Linear computes and cannot be mapped; "
-                    f"keep it digital by replacing it with nn.Linear or by mapping a part of the model"
-                )
-            continue
-        if id(module) in unreachable:
-            text = f"{name}: nn.MultiheadAttention uses this weight without calling the layer, so it stays digital"
-            warnings.warn(text, InertOptionWarning, stacklevel=3)
-            continue
-        layers[name or "(root)"] = _Layer(module, transposed)
-    if not layers:
-        raise UsageError(f"{type(model).__name__}: has no linear layer (nn.Linear or Conv1D), so nothing can be mapped")
-    return layers
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
-def _check_weight(name: str, module: nn.Module) -> None:
-    weight = module.weight
-    if not isinstance(weight, nn.Parameter) or isinstance(weight, nn.UninitializedParameter):
-        raise UsageError(f"{name}.weight: must be a parameter with values; it is computed or not yet initialised")
-    patched = "forward" in vars(module) and not is_placed(module)
-    if patched or module._forward_hooks or module._forward_pre_hooks or nn.utils.parametrize.is_parametrized(module):
+def _check_weight(name: str, found: Found) -> None:
+    """Whether a matrix can be planned: its class, its type and its shape, but not yet its values."""
+    layer, matrix = found.layer, found.matrix
+    where = name if found.kind.replaces and matrix.attribute != "weight" else f"{name}.weight"
+    keep = f'keep it digital with the rule {{{name!r}: "digital"}}'
+    if matrix.refusal is not None:
+        raise UsageError(f"{name}: {matrix.refusal} and cannot be mapped; {keep}")
+    parameter = found.parameter
+    if not isinstance(parameter, nn.Parameter) or isinstance(parameter, nn.UninitializedParameter):
+        raise UsageError(f"{where}: must be a parameter with values; it is computed or not yet initialised")
+    if parameter.dtype not in _DTYPES:
+        accepted = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
+        raise UsageError(
+            f"{where}: must be a floating-point matrix ({accepted}), is {parameter.dtype}; convert its values, "
+            f"or {keep}"
+        )
+    if type(parameter) is not nn.Parameter or type(parameter.data) is not torch.Tensor:
+        kind = type(parameter.data) if type(parameter) is nn.Parameter else type(parameter)
+        raise UsageError(
+            f"{where}: is a {kind.__module__}.{kind.__name__}, not a plain tensor; dequantise or gather the weights, "
+            f"or {keep}"
+        )
+    if 0 in parameter.shape:
+        raise UsageError(f"{where}: shape {tuple(parameter.shape)} has no elements")
+    if found.kind.replaces and nn.utils.parametrize.is_parametrized(layer):
+        raise UsageError(f"{name}: has a parametrisation, which would be lost; {keep}")
+
+
+def _check_layer(name: str, found: Found) -> None:
+    """Whether a layer does nothing besides, and its weights have values."""
+    layer, owner = found.layer, found.layer.get_submodule(found.matrix.owner)
+    if nn.utils.parametrize.is_parametrized(layer) or nn.utils.parametrize.is_parametrized(owner):
         raise UsageError(f"{name}: has hooks, a parametrisation or a forward of its own, which would be lost")
-    if weight.device.type == "meta" and not is_offloaded(module):
+    if found.kind.replaces:
+        patched = "forward" in vars(layer) and not is_placed(layer)
+        if patched or layer._forward_hooks or layer._forward_pre_hooks:
+            raise UsageError(f"{name}: has hooks, a parametrisation or a forward of its own, which would be lost")
+    if found.parameter.device.type == "meta" and not is_offloaded(owner):
         raise UsageError(
             f"{name}.weight: has no values (meta device); load the weights first, or dispatch the model without "
             "preload_module_classes, so that accelerate loads each layer by itself"
         )
-    if not weight.dtype.is_floating_point:
-        raise UsageError(f"{name}.weight: must be a floating-point matrix, is {weight.dtype}")
-    if 0 in weight.shape:
-        raise UsageError(f"{name}.weight: shape {tuple(weight.shape)} has no elements")
 
 
-def _check_finite(name: str, weight: torch.Tensor) -> None:
-    low, high = torch.aminmax(weight)  # NaN wins in both
-    if not (torch.isfinite(low) and torch.isfinite(high)):
-        row, col = (int(index) for index in torch.argwhere(~torch.isfinite(weight))[0])
-        raise UsageError(f"{name}[{row}, {col}] = {float(weight[row, col])}: weights must be finite")
+def _check_finite(name: str, found: Found) -> None:
+    owner = found.layer.get_submodule(found.matrix.owner)
+    with values_of(owner, found.matrix.attribute) as parameter:
+        weight = found.matrix.view.part(parameter.detach())
+        low, high = torch.aminmax(weight)  # NaN wins in both
+        if not (torch.isfinite(low) and torch.isfinite(high)):
+            place = tuple(int(index) for index in torch.argwhere(~torch.isfinite(weight))[0])
+            raise UsageError(f"{name}[{', '.join(map(str, place))}] = {float(weight[place])}: weights must be finite")
 
 
 def _find_ranges(
-    model: nn.Module, layers: dict[str, _Layer], plan: ModelPlan, data: Iterable[Any] | None
+    model: nn.Module, survey: Survey, plan: ModelPlan, data: Iterable[Any] | None
 ) -> dict[str, torch.Tensor]:
     wanted = {
-        name: (layers[name].module, tiles, spec.dac)
+        name: (tiles, spec.dac)
         for name, spec, tiles in plan
         if spec.dac is not None and isinstance(spec.dac.range, FoundRange)
     }
     if wanted and data is None:
-        kinds = " and ".join(sorted({dac.range.kind for _, _, dac in wanted.values()}))
+        kinds = " and ".join(sorted({dac.range.kind for _, dac in wanted.values()}))
         raise UsageError(f"calibration_data: needed, because dac.range is {kinds}; give batches for the model")
     if data is not None and not wanted:
         raise UsageError("calibration_data: given, but no dac.range of a layer is found on it, so it would not be used")
-    return calibrate_ranges(model, wanted, data) if data is not None else {}
+    if data is None:
+        return {}
+    hooked = {name: survey.matrices[name].layer for name in wanted if survey.matrices[name].kind.replaces}
+    return calibrate_ranges(model, wanted, hooked, partial(direct_layers, model, survey), data)
 
 
 def _copy_with(model: M, replacements: Mapping[int, nn.Module]) -> M:

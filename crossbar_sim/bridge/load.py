@@ -8,9 +8,9 @@ from typing import Literal, TypeVar
 from torch import nn
 
 from crossbar_sim.array.compensation import Correction
-from crossbar_sim.bridge.convert import checked_state, find_layers, map_layers, plan_layers
-from crossbar_sim.bridge.offload import weight_of
-from crossbar_sim.bridge.rules import assign_chips
+from crossbar_sim.bridge.convert import checked_state, map_survey, plan_survey
+from crossbar_sim.bridge.offload import values_of
+from crossbar_sim.bridge.survey import survey_model
 from crossbar_sim.chip import Chip
 from crossbar_sim.spec import ChipSpec, compensation_kinds
 from crossbar_sim.store import read_chip, weights_fingerprint
@@ -34,25 +34,30 @@ def load_chip(
     folder = Path(path)
     data, numbers = read_chip(folder)
     specs = {key: ChipSpec(**spec) for key, spec in data["specs"].items()}
-    layers = find_layers(model)
+    survey = survey_model(model)
+    layers = survey.matrices
     expected = {**data["layers"], **dict.fromkeys(data["digital"])}
-    if set(expected) != set(layers):
-        odd = sorted(set(expected) ^ set(layers))[0]
-        where = "the saved chip" if odd in expected else "the model"
-        raise StoreError(f"{folder}: belongs to another model: layer {odd!r} is only in {where}")
+    # matrices that are digital of themselves, or of kinds that an earlier version did not map, are not in the file
+    optional = {name for name, found in layers.items() if found.matrix.digital or not found.kind.replaces}
+    odd = sorted((set(expected) - set(layers)) | (set(layers) - set(expected) - optional))
+    if odd:
+        where = "the saved chip" if odd[0] in expected else "the model"
+        raise StoreError(f"{folder}: belongs to another model: layer {odd[0]!r} is only in {where}")
     for name, entry in data["layers"].items():
-        with weight_of(layers[name].module) as weight:
-            fingerprint = weights_fingerprint(weight)
+        found = layers[name]
+        with values_of(found.layer.get_submodule(found.matrix.owner), found.matrix.attribute) as parameter:
+            fingerprint = weights_fingerprint(found.matrix.view.part(parameter))
         if fingerprint != entry["weights"]:
             raise StoreError(f"{folder}: the weights of {name!r} are not those that were programmed")
     default = ChipSpec(**data["default_spec"])
     rules: dict[str | None, ChipSpec | str] = {
         name: specs[entry["spec"]] for name, entry in data["layers"].items() if specs[entry["spec"]] != default
     }
-    rules.update(dict.fromkeys(data["digital"], "digital"))
+    rules.update({name: specs[data["layers"][name]["spec"]] for name in optional & set(data["layers"])})
+    rules.update(dict.fromkeys([*data["digital"], *(optional - set(data["layers"]))], "digital"))
     ranges = {name: numbers[key] for name in data["layers"] if (key := f"{name}|input_range") in numbers}
-    plan = plan_layers(layers, assign_chips(layers, default, rules))
-    mapped = map_layers(model, layers, default, data["seed"], plan, ranges, backend, inplace, state)
+    plan = plan_survey(survey, default, rules, type(model).__name__)
+    mapped = map_survey(model, survey, default, data["seed"], plan, ranges, backend, inplace, state)
     chip: Chip = mapped.chip  # type: ignore[assignment]
     if data["write"]:
         chip.reprogram(write=data["write"])

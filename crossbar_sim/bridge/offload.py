@@ -20,19 +20,19 @@ from device_models.errors import UsageError
 
 
 class Loading:
-    """Calling it gives the weight of a layer with its values, for as long as the context lasts."""
+    """Calling it gives a parameter of a layer with its values, for as long as the context lasts."""
 
-    def __init__(self, module: nn.Module):
-        self.module = module
+    def __init__(self, module: nn.Module, attribute: str = "weight"):
+        self.module, self.attribute = module, attribute
 
     @contextmanager
     def __call__(self) -> Iterator[torch.Tensor]:
         module: Any = self.module
-        if module.weight.device.type != "meta":  # the layer is just running
-            yield module.weight
+        if getattr(module, self.attribute).device.type != "meta":  # the layer is just running
+            yield getattr(module, self.attribute)
             return
         with _loaded(module):
-            yield module.weight
+            yield getattr(module, self.attribute)
 
 
 @contextmanager
@@ -59,13 +59,13 @@ def named_values(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def is_offloaded(module: nn.Module) -> bool:
-    """Whether a hook of the layer itself loads its weight."""
+    """Whether a hook of the layer itself loads its parameters."""
     return is_placed(module) and any(hook.offload for hook in _hooks(module))
 
 
-def weight_of(module: nn.Module) -> AbstractContextManager[torch.Tensor]:
-    """The weight of a layer with its values."""
-    return Loading(module)() if is_offloaded(module) else nullcontext(module.weight)  # type: ignore[arg-type]
+def values_of(module: nn.Module, attribute: str = "weight") -> AbstractContextManager[torch.Tensor]:
+    """A parameter of a layer with its values."""
+    return Loading(module, attribute)() if is_offloaded(module) else nullcontext(getattr(module, attribute))
 
 
 def is_placed(module: nn.Module) -> bool:

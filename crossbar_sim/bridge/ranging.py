@@ -2,37 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
-from crossbar_sim.bridge.observers import observer_of
+from crossbar_sim.bridge.direct import Digital, Direct
+from crossbar_sim.bridge.observers import AbstractObserver, observer_of
 from crossbar_sim.mapping import TilePlan
 from crossbar_sim.spec import DacSpec
 from device_models.errors import UsageError
 
 
 def calibrate_ranges(
-    model: nn.Module, layers: Mapping[str, tuple[nn.Module, TilePlan, DacSpec]], data: Iterable[Any]
+    model: nn.Module,
+    matrices: Mapping[str, tuple[TilePlan, DacSpec]],
+    layers: Mapping[str, nn.Module],
+    direct: Callable[[Mapping[str, Any]], list[Direct]],
+    data: Iterable[Any],
 ) -> dict[str, torch.Tensor]:
-    """Input range of each row tile of each named layer from one pass of `data` through the digital `model`.
+    """Input range of each row tile of each named matrix from one pass of `data` through the digital `model`.
 
-    `data` yields what the model is called with: a mapping (keywords), a tuple or list (positions), or one tensor.
+    layers   those whose input is that of their one matrix; the inputs of others are seen within their forward
+    direct   what makes such layers hand their inputs to observers (bridge.convert.direct_layers)
+    data     yields what the model is called with: a mapping (keywords), a tuple or list (positions), or one tensor
     """
-    observers = {name: observer_of(name, plan, dac) for name, (_, plan, dac) in layers.items()}
+    observers = {name: observer_of(name, plan, dac) for name, (plan, dac) in matrices.items()}
     hooks = [
-        module.register_forward_pre_hook(lambda _, inputs, name=name: observers[name].observe(inputs[0]))
-        for name, (module, _, _) in layers.items()
+        module.register_forward_pre_hook(
+            lambda _, inputs, keywords, name=name: observers[name].observe(_input(inputs, keywords)), with_kwargs=True
+        )
+        for name, module in layers.items()
     ]
+    watched = direct({name: _Observed(observer) for name, observer in observers.items()})
+    for each in watched:
+        each.install()
     try:
         run_model(model, data)
     finally:
         for hook in hooks:
             hook.remove()
+        for each in reversed(watched):
+            each.remove()
     return {name: observer.ranges() for name, observer in observers.items()}
+
+
+def _input(inputs: tuple[Any, ...], keywords: Mapping[str, Any]) -> torch.Tensor:
+    """What a layer was called with, by position or by name."""
+    return inputs[0] if inputs else next(iter(keywords.values()))
+
+
+class _Observed(Digital):
+    """A matrix that stays digital and whose inputs are looked at."""
+
+    def __init__(self, observer: AbstractObserver):
+        self.observer = observer
+
+    def __call__(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        self.observer.observe(x)
+        return super().__call__(x, weight, bias)
 
 
 def run_model(model: nn.Module, data: Iterable[Any]) -> None:

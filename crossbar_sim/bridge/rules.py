@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from crossbar_sim.spec import ChipSpec
 from device_models.errors import UsageError, nearest
@@ -13,25 +13,35 @@ DIGITAL = "digital"
 Rules = Mapping[str | None, ChipSpec | str]
 
 
-def assign_chips(names: Iterable[str], chip: ChipSpec, rules: Rules | None) -> dict[str, ChipSpec | None]:
-    """The chip of each layer, None for digital.
+def assign_chips(
+    names: Iterable[str], chip: ChipSpec, rules: Rules | None, aside: Collection[str] = ()
+) -> dict[str, ChipSpec | None]:
+    """The chip of each matrix, None for digital.
 
     A rule's key is the exact name of a layer, a shell pattern (``model.layers.*.mlp.*``), a regular expression after
     ``re:`` (matched from the start to the end of the name), or None for every layer that no other rule names. An exact
     name goes before patterns, the first pattern before later ones. A rule that decides nothing is an error.
+
+    `aside` are those of the names that stay digital of themselves, such as routers of mixtures: only a rule that names
+    no others puts them on a chip, so that "model.layers.*" does not.
     """
     names = list(names)
+    aside = set(aside)
     rules = dict(rules or {})
     for key, value in rules.items():
         if not (isinstance(value, ChipSpec) or value == DIGITAL):
             raise UsageError(f'rules[{key!r}] = {value!r}: must be a ChipSpec or "{DIGITAL}"')
     patterns = {key: _pattern(key) for key in rules if key is not None and key not in names}
+    own = {key for key in rules if key in aside}
+    own |= {key for key, p in patterns.items() if (hit := {n for n in names if p.fullmatch(n)}) and hit <= aside}
     used: set[str | None] = set()
     chosen: dict[str, ChipSpec | None] = {}
     for name in names:
         first = name if name in rules else next((k for k, p in patterns.items() if p.fullmatch(name)), None)
         used.add(first)
         value = rules.get(first, chip)
+        if name in aside and not (first in own or value == DIGITAL):
+            value = DIGITAL
         chosen[name] = value if isinstance(value, ChipSpec) else None
     for key in rules:
         if key not in used:

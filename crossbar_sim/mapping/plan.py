@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from crossbar_sim.mapping.coverage import Coverage, pattern_of
 from crossbar_sim.spec import ChipSpec, TileSpec
 from device_models.errors import UsageError
 
@@ -78,10 +79,11 @@ def _sizes(spans: tuple[Span, ...]) -> str:
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """Every mapped layer of a model with its chip and tiles, and the layers that stay digital."""
+    """Every mapped matrix of a model with its chip and tiles, those that a rule keeps digital, and the account."""
 
     layers: Mapping[str, tuple[ChipSpec, TilePlan]]
     digital: tuple[str, ...] = ()
+    coverage: Coverage | None = None
 
     def __iter__(self) -> Iterator[tuple[str, ChipSpec, TilePlan]]:
         return ((name, spec, plan) for name, (spec, plan) in self.layers.items())
@@ -108,8 +110,7 @@ class ModelPlan:
         the first, tiles)."""
         grouped: dict[tuple[str, str, TilePlan], list[ChipSpec]] = {}
         for name, spec, plan in self:
-            pattern = ".".join("*" if part.isdigit() else part for part in name.split("."))
-            grouped.setdefault((pattern, spec.key_but_bound(), plan), []).append(spec)
+            grouped.setdefault((pattern_of(name), spec.key_but_bound(), plan), []).append(spec)
         return [(pattern, len(specs), specs[0], plan) for (pattern, _, plan), specs in grouped.items()]
 
     def __str__(self) -> str:
@@ -134,4 +135,6 @@ class ModelPlan:
         )
         if self.digital:
             lines.append(f"kept digital by rule: {', '.join(self.digital)}")
+        if self.coverage is not None:
+            lines.append(str(self.coverage))
         return "\n".join(lines)

@@ -118,7 +118,7 @@ def test_digital_layer_stays_what_it_is():
 
 
 def test_everything_digital_is_refused():
-    with pytest.raises(cs.UsageError, match="every linear layer is digital, so nothing would run on the chip"):
+    with pytest.raises(cs.UsageError, match="every layer is digital, so nothing would run on the chip"):
         cs.map_model(two_layers(), DEFAULT, rules={None: "digital"})
 
 

@@ -1,0 +1,209 @@
+"""Layers that keep their own forward: products with their matrices become reads of the chip while it runs.
+
+The idea. A layer such as a stack of experts, nn.MultiheadAttention or an LSTM hands its parameters to functions of
+PyTorch. While its forward runs, a TorchFunctionMode sees every one of these calls. A call with a parameter of the chip,
+or a view of one, among its arguments is one of three things: a product, which becomes reads (bridge.products);
+something that only asks for a view or a shape, which is let through; or anything else, which is refused by name: it
+would compute with the digital weights what the chip is to compute. So no such layer is on the chip in name only.
+
+A matrix is found by where it lies in memory (storage, offset, strides), whatever chain of views led there.
+Proof: tests/unit/test_kinds_direct.py, tests/llm/test_every_family.py.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode, resolve_name
+
+from crossbar_sim.array.view import View
+from crossbar_sim.bridge.captures import outside_of_graphs
+from device_models.errors import UsageError
+
+_FORWARDS = ("_old_forward", "forward")
+"""Where a layer has a forward of its own; accelerate keeps the one that runs between its hooks in the first."""
+
+Place = tuple[int, tuple[int, ...], tuple[int, ...]]
+"""Offset in the storage, shape and strides of a matrix."""
+
+
+class Slot(Protocol):
+    """What stands for a matrix in products."""
+
+    def __call__(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """x (..., n_in) -> (..., n_out); `weight` (n_out, n_in) is the matrix as the layer holds it."""
+
+
+class Digital:
+    """A matrix that stays digital beside others of the same layer that are on the chip."""
+
+    def __call__(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        return nn.functional.linear(x, weight, bias)
+
+
+class Held(NamedTuple):
+    """A matrix of a layer: the module and attribute of its parameter, where it lies in it, and what reads it."""
+
+    name: str
+    owner: nn.Module
+    attribute: str
+    view: View
+    slot: Slot
+
+
+class Direct:
+    """The forward of a layer whose products are reads, and what `.to()` does to it; both are put on the layer itself.
+
+    `follow` is called with the layer after its parameters were moved or changed their type.
+    """
+
+    def __init__(self, name: str, layer: nn.Module, matrices: Sequence[Held], follow: Callable[..., Any] | None = None):
+        self.name, self.layer, self.matrices, self.follow = name, layer, list(matrices), follow
+        self._place = next((name for name in _FORWARDS if name in vars(layer)), "forward")
+        self.original = vars(layer).get(self._place)
+        self.__signature__ = inspect.signature(layer.forward)
+
+    def install(self) -> None:
+        """Let the layer read the chip from now on."""
+        own = vars(self.layer)
+        own[self._place] = self.forward
+        if self.follow is not None:
+            own["_apply"] = self.apply
+
+    def remove(self) -> None:
+        """Give the layer its own forward back."""
+        own = vars(self.layer)
+        if self.original is None:
+            del own[self._place]
+        else:
+            own[self._place] = self.original
+        own.pop("_apply", None)
+
+    @outside_of_graphs
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the layer computes, with reads in place of products."""
+        with _Reads(self):
+            if self.original is not None:
+                return self.original(*args, **kwargs)
+            return _loop_over_experts(type(self.layer).forward)(self.layer, *args, **kwargs)
+
+    def apply(self, fn: Callable[..., Any], recurse: bool = True) -> nn.Module:
+        """nn.Module._apply, after which the devices follow."""
+        assert self.follow is not None
+        return self.follow(self.layer, fn, recurse)
+
+
+def is_direct(layer: nn.Module) -> bool:
+    """Whether a layer reads the chip in its own forward."""
+    return any(isinstance(getattr(vars(layer).get(name), "__self__", None), Direct) for name in _FORWARDS)
+
+
+def _loop_over_experts(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """The forward that loops over experts, which transformers wraps in a choice of others that gather all weights."""
+    if "experts_interface" in forward.__code__.co_freevars:
+        return forward.__wrapped__  # type: ignore[attr-defined]
+    return forward
+
+
+class _Reads(TorchFunctionMode):
+    """Sees the calls of PyTorch while the forward of a layer runs."""
+
+    def __init__(self, direct: Direct):
+        super().__init__()
+        self.direct = direct
+        self.places: dict[int, dict[Place, Held]] = {}
+        for held in direct.matrices:
+            parameter = getattr(held.owner, held.attribute)
+            places = self.places.setdefault(_storage(parameter), {})
+            places[_place(held.view(parameter.detach()))] = held
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        from crossbar_sim.bridge.products import PRODUCTS
+
+        kwargs = kwargs or {}
+        used = next((t for t in _tensors((args, kwargs)) if self.holds(t)), None)
+        if used is None:
+            return func(*args, **kwargs)
+        product = PRODUCTS.get(func)
+        if product is not None:
+            return product(self, *args, **kwargs)
+        result = func(*args, **kwargs)
+        if _only_looks(func) or all(self.holds(t) for t in _tensors(result)):
+            return result
+        raise self.refusal(used, func)
+
+    def holds(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor is a parameter of the chip or a view of one."""
+        return _storage(tensor) in self.places
+
+    def of(self, weight: torch.Tensor) -> Held | None:
+        """The matrix (n_out, n_in) that a tensor shows; None where it shows none."""
+        return self.places.get(_storage(weight), {}).get(_place(weight))
+
+    def read(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """x (..., n_in) through the matrix that `weight` (n_out, n_in) shows."""
+        if not self.holds(weight):
+            return nn.functional.linear(x, weight, bias)
+        held = self.of(weight)
+        if held is None:
+            raise UsageError(
+                f"{self.direct.name}: multiplies by a part of shape {tuple(weight.shape)} of its weights that is no "
+                f'matrix of the chip; keep it digital with the rule {{{self._rule}: "digital"}}'
+            )
+        return held.slot(x, weight, bias)
+
+    def refusal(self, used: torch.Tensor, func: Any) -> UsageError:
+        """The error for a use of a weight that is no product."""
+        storage = _storage(used)
+        name = next((each.name for each in self.places.get(storage, {}).values()), self.direct.name)
+        return UsageError(
+            f"{name}: {type(self.direct.layer).__name__} uses its weight in {_name(func)}, which is no product that a "
+            f'chip computes; keep it digital with the rule {{{self._rule}: "digital"}}'
+        )
+
+    @property
+    def _rule(self) -> str:
+        names = [held.name for held in self.direct.matrices]
+        return repr(names[0] if len(names) == 1 else f"{self.direct.name}*")
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    """The address of a tensor's storage; 0 where it has none of its own."""
+    try:
+        return tensor.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):
+        return 0
+
+
+def _place(matrix: torch.Tensor) -> Place:
+    """Strides of dimensions of size one say nothing."""
+    strides = tuple(0 if size == 1 else stride for size, stride in zip(matrix.shape, matrix.stride(), strict=True))
+    return int(matrix.storage_offset()), tuple(matrix.shape), strides
+
+
+def _tensors(values: Any) -> Iterator[torch.Tensor]:
+    """Every tensor within lists, tuples and mappings of arguments or results."""
+    if isinstance(values, torch.Tensor):
+        yield values
+    elif isinstance(values, tuple | list):
+        for value in values:
+            yield from _tensors(value)
+    elif isinstance(values, dict):
+        yield from _tensors(list(values.values()))
+
+
+_NO_VALUES = {"empty_like", "zeros_like", "ones_like", "full_like", "rand_like", "randn_like"}
+_NO_VALUES |= {"new_empty", "new_zeros", "new_ones", "new_full", "new_tensor", "__get__", "embedding"}
+
+
+def _only_looks(func: Any) -> bool:
+    """Whether a function takes no product with its tensor: it asks for its type or shape, or looks up rows."""
+    return getattr(func, "__name__", "") in _NO_VALUES
+
+
+def _name(func: Any) -> str:
+    return resolve_name(func) or getattr(func, "__name__", repr(func))

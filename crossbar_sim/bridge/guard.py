@@ -1,0 +1,75 @@
+"""What a mapped model checks of itself: that its layers are still in place, and that all of them are read."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from crossbar_sim.array.programmed import ProgrammedMatrix
+from device_models.errors import StateError, UnreadLayerWarning
+
+_SHOWN = 5
+
+
+class Place(NamedTuple):
+    """Where a layer of the chip has to be: an attribute of its parent."""
+
+    path: str
+    parent: nn.Module
+    name: str
+    layer: nn.Module
+
+
+class ForwardGuard:
+    """Hooks on the forward of a mapped model.
+
+    Before each: StateError where something else took the place of a layer, as when embeddings are resized or a library
+    replaces linear layers; the chip would be passed by. After the first: a warning with the names of layers that it did
+    not read, as when another module takes their weights and multiplies by itself.
+    """
+
+    def __init__(self, places: list[Place], matrices: Mapping[str, list[ProgrammedMatrix]]):
+        self.places = places
+        self.matrices = matrices
+        """By layer, because not every expert of a layer is read each time."""
+        self.is_first = True
+
+    def install(self, model: nn.Module) -> None:
+        """Watch every forward of the model."""
+        model.register_forward_pre_hook(self.before)
+        model.register_forward_hook(self.after)
+
+    def before(self, model: nn.Module, args: Any) -> None:
+        """Check that layers are in place."""
+        if torch.compiler.is_compiling():
+            return
+        for path, parent, name, layer in self.places:
+            now = parent._modules.get(name)
+            if now is not layer and not _holds(now, layer):
+                raise StateError(
+                    f"{path}: a {type(now).__name__} took the place of the layer on the chip, which would not be read; "
+                    "change the digital model and map it again"
+                )
+
+    def after(self, model: nn.Module, args: Any, output: Any) -> None:
+        """Warn of layers that the first forward did not read."""
+        if not self.is_first or torch.compiler.is_compiling():
+            return
+        self.is_first = False
+        unread = [layer for layer, own in self.matrices.items() if all(each.matrix.reads == 0 for each in own)]
+        if unread:
+            more = f" and {len(unread) - _SHOWN} more" if len(unread) > _SHOWN else ""
+            text = (
+                f"{', '.join(unread[:_SHOWN])}{more}: on the chip, but not read by the first forward, so that what it "
+                "computed with them was digital or did not need them; `chip.summary()` lists them"
+            )
+            warnings.warn(text, UnreadLayerWarning, stacklevel=2)
+
+
+def _holds(module: nn.Module | None, layer: nn.Module) -> bool:
+    """Whether a module that took a place wraps the layer, as adapters do."""
+    return module is not None and any(each is layer for each in module.modules())

@@ -1,0 +1,28 @@
+"""The kinds of layers that run on a chip. A new kind is a file here and its name in `KINDS`."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from crossbar_sim.bridge.kinds.attention import AttentionKind
+from crossbar_sim.bridge.kinds.base import AbstractKind, Matrix
+from crossbar_sim.bridge.kinds.experts import ExpertsKind, FlatExpertsKind, RouterKind
+from crossbar_sim.bridge.kinds.linear import LinearKind, TransposedKind
+
+KINDS: tuple[AbstractKind, ...] = (
+    RouterKind(),
+    ExpertsKind(),
+    FlatExpertsKind(),
+    AttentionKind(),
+    TransposedKind(),
+    LinearKind(),
+)
+"""The first that matches decides."""
+
+
+def kind_of(layer: nn.Module) -> AbstractKind | None:
+    """The kind of a layer; None where no kind knows it."""
+    return next((kind for kind in KINDS if kind.matches(layer)), None)
+
+
+__all__ = ["KINDS", "AbstractKind", "Matrix", "kind_of"]

@@ -1,0 +1,94 @@
+"""Functions on modules that hold the model they were made for: a copy of the model would run them on the original."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from torch import nn
+
+from device_models.errors import UsageError
+
+_OWN_METHODS = {"to", "cuda", "npu", "xpu", "mlu", "sdaa", "musa"}
+"""Methods that accelerate guards on a dispatched model; bridge.offload drops them from the copy."""
+
+
+def check_copyable(model: nn.Module, layers: Iterable[nn.Module]) -> None:
+    """UsageError for a method that was replaced on a module and holds any of `layers`, or a module that contains one.
+
+    Copying a module copies what it holds, but not what a function remembers in its closure or by a global name: the
+    replaced forward of the copy would compute with the digital original.
+    """
+    wanted = {id(layer) for layer in layers}
+    modules = {id(module) for module in model.modules() if any(id(each) in wanted for each in module.modules())}
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if name in _OWN_METHODS or not callable(value) or isinstance(value, nn.Module | type):
+                continue
+            if any(id(each) in modules for each in _remembered(value, set())):
+                where = ".".join(part for part in (path, name) if part)
+                raise UsageError(
+                    f"{where}: was replaced by a function that holds modules of this model, so a copy of the model "
+                    "would run the digital original; use inplace=True, or make it a method of a class"
+                )
+
+
+def check_replaceable(model: nn.Module, layers: dict[int, str]) -> None:
+    """UsageError for a replaced method that holds a layer which is to make way for one on the chip."""
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if not callable(value) or isinstance(value, nn.Module | type):
+                continue
+            held = next((id(each) for each in _remembered(value, set(), copied=False) if id(each) in layers), None)
+            if held is not None and id(module) != held:
+                where = ".".join(part for part in (path, name) if part)
+                raise UsageError(
+                    f"{where}: was replaced by a function that holds the layer {layers[held]!r} itself, so it would go "
+                    "on computing in digital; let it ask its module for the layer"
+                )
+
+
+def _remembered(function: Any, seen: set[int], copied: bool = True) -> Iterator[nn.Module]:
+    """Modules that a function reaches by its closure, defaults or global names, and that copying it would not copy.
+
+    `copied`: bound methods and partial objects are copied together with what they are bound to, so only what they hold
+    within functions counts.
+    """
+    if id(function) in seen:
+        return
+    seen.add(id(function))
+    if isinstance(function, types.MethodType):
+        if not copied and isinstance(function.__self__, nn.Module):
+            yield function.__self__
+        yield from _remembered(function.__func__, seen, copied)
+    elif isinstance(function, functools.partial):
+        held = [*function.args, *function.keywords.values()]
+        if not copied:
+            yield from (each for each in held if isinstance(each, nn.Module))
+        for each in (function.func, *held):
+            yield from _remembered(each, seen, copied)
+    elif inspect.isfunction(function):
+        for value in _values_of(function):
+            if isinstance(value, nn.Module):
+                yield value
+            elif isinstance(value, types.MethodType) and isinstance(value.__self__, nn.Module):
+                yield value.__self__
+            elif isinstance(value, tuple | list):
+                yield from (each for each in value if isinstance(each, nn.Module))
+            elif callable(value) and not isinstance(value, type):
+                yield from _remembered(value, seen, copied)
+
+
+def _values_of(function: Any) -> Iterator[Any]:
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # not yet filled
+            continue
+    yield from function.__defaults__ or ()
+    yield from (function.__kwdefaults__ or {}).values()
+    if getattr(function, "__module__", "").partition(".")[0] not in ("torch", "transformers", "accelerate", "peft"):
+        yield from (function.__globals__[name] for name in function.__code__.co_names if name in function.__globals__)

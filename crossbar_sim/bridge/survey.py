@@ -1,0 +1,131 @@
+"""Every matrix of a model: what a kind of layer makes of it, and what no kind knows."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from crossbar_sim.bridge.direct import is_direct
+from crossbar_sim.bridge.kinds import AbstractKind, Matrix, kind_of
+from crossbar_sim.bridge.layers import AnalogLayer
+from crossbar_sim.bridge.wrappers import unwrapped_names
+from device_models.errors import UsageError
+
+ROOT = "(root)"
+_UNKNOWN = "no kind of layer knows it"
+
+
+class Found(NamedTuple):
+    """A matrix of a model: its layer by path and as a module, the layer's kind, and where the matrix lies in it."""
+
+    path: str
+    layer: nn.Module
+    kind: AbstractKind
+    matrix: Matrix
+    identity: str
+    """The name that chooses its devices: that of the matrix without wrappers around the model."""
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        return self.matrix.parameter(self.layer)
+
+    @property
+    def values(self) -> torch.Tensor:
+        """(n_out, n_in)"""
+        return self.matrix.of(self.layer)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_in, n_out)"""
+        n_out, n_in = self.values.shape
+        return n_in, n_out
+
+
+class Survey(NamedTuple):
+    """All matrices by name, what else has several dimensions, and which layers use the weights of others directly."""
+
+    matrices: dict[str, Found]
+    unknown: dict[str, int]
+    """Weights of each parameter that may be a matrix, but belongs to no kind."""
+    tables: dict[str, int]
+    """Weights of each table of vectors that are looked up, such as an embedding."""
+    direct: dict[str, list[str]]
+    """For each layer that takes the weights of layers within it: those layers."""
+
+
+def survey_model(model: nn.Module) -> Survey:
+    """Look through the modules of a model once; a module that appears twice counts once."""
+    matrices: dict[str, Found] = {}
+    unknown: dict[str, int] = {}
+    tables: dict[str, int] = {}
+    known: set[tuple[int, str]] = set()
+    modules = dict(model.named_modules())
+    for path, layer in modules.items():
+        if isinstance(layer, AnalogLayer) or is_direct(layer):
+            raise UsageError(f"{path or ROOT}: is on a chip already; map the digital model instead")
+        own = {name: p for name, p in layer._parameters.items() if p is not None and (id(layer), name) not in known}
+        kind = kind_of(layer) if own or isinstance(layer, nn.MultiheadAttention) else None
+        if kind is not None:
+            for suffix, matrix in kind.matrices(layer).items():
+                name = ".".join(part for part in (path, suffix) if part) or ROOT
+                owner = layer.get_submodule(matrix.owner)
+                if (id(layer), matrix.attribute) in known and matrix.owner == "":
+                    continue
+                matrices[name] = Found(path, layer, kind, matrix, name)
+                own.pop(matrix.attribute, None) if owner is layer else None
+            known |= {(id(layer.get_submodule(m.owner)), m.attribute) for m in kind.matrices(layer).values()}
+            for name in kind.others(layer):
+                own.pop(name, None)
+        for name, parameter in own.items():
+            where = f"{path}.{name}" if path else name
+            if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+                tables[where] = parameter.numel()
+            elif _may_be_matrix(parameter):
+                unknown[where] = parameter.numel()
+    names = unwrapped_names(model, matrices)
+    matrices = {name: found._replace(identity=names[name]) for name, found in matrices.items()}
+    return Survey(matrices, unknown, tables, dict(_users_of_weights(modules, matrices)))
+
+
+def _may_be_matrix(parameter: nn.Parameter) -> bool:
+    if isinstance(parameter, nn.UninitializedParameter):
+        return False
+    return sum(size > 1 for size in parameter.shape) >= 2
+
+
+def _users_of_weights(modules: dict[str, nn.Module], matrices: dict[str, Found]) -> Iterator[tuple[str, list[str]]]:
+    """Layers that name the weight of a layer within them in their code, as in ``F.linear(x, self.proj.weight)``."""
+    replaced = {found.path for found in matrices.values() if found.kind.replaces}
+    for path, layer in modules.items():
+        names = _weights_named(type(layer))
+        used = [f"{path}.{name}" if path else name for name in layer._modules if name in names]
+        used = [name for name in used if name in replaced]
+        if used:
+            yield path, used
+
+
+_WEIGHT = re.compile(r"\bself\.(\w+)\.weight\b(?!\.(?:dtype|device|shape|size|requires_grad))")
+_NO_FORWARD = re.compile(r"__init__|_*init.*|reset_parameters|tie_.*|resize_.*|_*get_.*|_*set_.*|.*_hook|.*load.*")
+
+
+@cache
+def _weights_named(kind: Any) -> frozenset[str]:
+    """Attributes whose `.weight` the methods of a class use, but for those that prepare weights."""
+    found: set[str] = set()
+    for each in kind.__mro__:
+        if each.__module__.startswith("torch.nn") or each in (nn.Module, object):
+            continue
+        for name, method in vars(each).items():
+            if inspect.isfunction(method) and not _NO_FORWARD.fullmatch(name):
+                try:
+                    source = inspect.getsource(method)
+                except (OSError, TypeError):  # made at run time: nothing to read
+                    continue
+                found.update(_WEIGHT.findall(source))
+    return frozenset(found)
