@@ -38,6 +38,8 @@ from crossbar_sim.spec import ChipSpec, FoundRange
 from device_models.errors import UnmappedWarning, UsageError, nearest
 
 STATES = ("kept", "regenerated")
+_UNKNOWN = "no kind of layer knows it"
+_WARN_ABOVE = 0.01
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -252,8 +254,11 @@ def plan_survey(survey: Survey, chip: ChipSpec, rules: Rules | None, what: str) 
             f"{what}: has no layer that can be mapped, such as nn.Linear (docs/mapping_models.md names them)"
         )
     aside = {name: found.matrix.digital for name, found in matrices.items() if found.matrix.digital is not None}
-    aside.update(dict.fromkeys(survey.unknown, "no kind of layer knows it"))
-    chips = assign_chips([*matrices, *survey.unknown], chip, rules, aside)
+    aside.update(dict.fromkeys(survey.unknown, _UNKNOWN))
+    names = [*matrices, *survey.unknown]
+    chips = assign_chips(names, chip, rules, aside)
+    by_rule = {name for name, spec in assign_chips(names, chip, rules).items() if spec is None}
+    aside = {name: BY_RULE if name in by_rule else reason for name, reason in aside.items()}
     for name in survey.unknown:
         if chips[name] is not None:
             raise UsageError(f"rules: put {name} on a chip, but no kind of layer knows how it is read")
@@ -265,7 +270,7 @@ def plan_survey(survey: Survey, chip: ChipSpec, rules: Rules | None, what: str) 
     digital = [name for name in matrices if chips[name] is None]
     return ModelPlan(
         {name: (spec, _plan(matrices[name].shape, spec)) for name, spec in mapped.items()},
-        digital=tuple(name for name in digital if name not in aside),
+        digital=tuple(name for name in digital if name in by_rule),
         coverage=_coverage(survey, list(mapped), digital, aside),
     )
 
@@ -286,12 +291,14 @@ def _coverage(survey: Survey, mapped: list[str], digital: list[str], aside: Mapp
 
 
 def _warn_of_unknown(survey: Survey, plan: ModelPlan) -> None:
-    """Parameters that may be matrices, belong to no kind of layer, and are kept digital by no rule."""
-    coverage = plan.coverage
-    assert coverage is not None
-    unknown = [name for name in survey.unknown if name not in plan.digital]
-    if unknown:
-        share = sum(survey.unknown[name] for name in unknown) / coverage.n_weights
+    """Parameters that may be matrices, belong to no kind of layer, and are kept digital by no rule.
+
+    Small ones are in the account only: scales and biases with two dimensions are everywhere.
+    """
+    assert plan.coverage is not None
+    unknown = [each.name for each in plan.coverage.digital if each.reason == _UNKNOWN]
+    share = sum(survey.unknown[name] for name in unknown) / plan.coverage.n_weights
+    if share >= _WARN_ABOVE:
         shown = ", ".join(dict.fromkeys(map(pattern_of, unknown)))
         text = (
             f"{shown}: {100 * share:.2g} % of the matrix weights stay digital, because no kind of layer knows them; "

@@ -116,6 +116,8 @@ class _Reads(TorchFunctionMode):
         super().__init__()
         self.direct = direct
         self.places: dict[int, dict[Place, Held]] = {}
+        self.casts: list[torch.Tensor] = []
+        """They live as long as their places, so that no other tensor takes their memory meanwhile."""
         for held in direct.matrices:
             parameter = getattr(held.owner, held.attribute)
             places = self.places.setdefault(_storage(parameter), {})
@@ -134,7 +136,22 @@ class _Reads(TorchFunctionMode):
         result = func(*args, **kwargs)
         if _only_looks(func) or all(self.holds(t) for t in _tensors(result)):
             return result
+        if getattr(func, "__name__", "") in _CASTS and self._follow_cast(used, result):
+            return result
         raise self.refusal(used, func)
+
+    def _follow_cast(self, weight: torch.Tensor, cast: torch.Tensor) -> bool:
+        """Know the matrices of a weight in a copy of another type, as in ``F.linear(x, self.weight.float())``."""
+        held = self.of(weight)
+        places = {} if held is None else {_place(cast): held}
+        for each in self.places[_storage(weight)].values():
+            parameter = getattr(each.owner, each.attribute)
+            if weight.shape == parameter.shape and weight.stride() == parameter.stride():
+                places[_place(each.view(cast))] = each
+        if places:
+            self.places.setdefault(_storage(cast), {}).update(places)
+            self.casts.append(cast)
+        return bool(places)
 
     def holds(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is a parameter of the chip or a view of one."""
@@ -196,6 +213,7 @@ def _tensors(values: Any) -> Iterator[torch.Tensor]:
         yield from _tensors(list(values.values()))
 
 
+_CASTS = {"to", "type", "type_as", "float", "double", "half", "bfloat16", "contiguous", "clone"}
 _NO_VALUES = {"empty_like", "zeros_like", "ones_like", "full_like", "rand_like", "randn_like"}
 _NO_VALUES |= {"new_empty", "new_zeros", "new_ones", "new_full", "new_tensor", "__get__", "embedding"}
 

@@ -40,7 +40,7 @@ def assign_chips(
         first = name if name in rules else next((k for k, p in patterns.items() if p.fullmatch(name)), None)
         used.add(first)
         value = rules.get(first, chip)
-        if name in aside and not (first in own or value == DIGITAL):
+        if name in aside and first not in own:
             value = DIGITAL
         chosen[name] = value if isinstance(value, ChipSpec) else None
     for key in rules:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -14,11 +13,11 @@ from torch import nn
 from crossbar_sim.bridge.direct import is_direct
 from crossbar_sim.bridge.kinds import AbstractKind, Matrix, kind_of
 from crossbar_sim.bridge.layers import AnalogLayer
+from crossbar_sim.bridge.sources import methods_of
 from crossbar_sim.bridge.wrappers import unwrapped_names
 from device_models.errors import UsageError
 
 ROOT = "(root)"
-_UNKNOWN = "no kind of layer knows it"
 
 
 class Found(NamedTuple):
@@ -82,6 +81,8 @@ def survey_model(model: nn.Module) -> Survey:
             known |= {(id(layer.get_submodule(m.owner)), m.attribute) for m in kind.matrices(layer).values()}
             for name in kind.others(layer):
                 own.pop(name, None)
+        if isinstance(layer, nn.utils.parametrize.ParametrizationList):
+            continue  # what a weight is computed from counts as that weight
         for name, parameter in own.items():
             where = f"{path}.{name}" if path else name
             if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
@@ -103,7 +104,8 @@ def _users_of_weights(modules: dict[str, nn.Module], matrices: dict[str, Found])
     """Layers that name the weight of a layer within them in their code, as in ``F.linear(x, self.proj.weight)``."""
     replaced = {found.path for found in matrices.values() if found.kind.replaces}
     for path, layer in modules.items():
-        names = _weights_named(type(layer))
+        kind: Any = type(layer)
+        names = _weights_named(kind)
         used = [f"{path}.{name}" if path else name for name in layer._modules if name in names]
         used = [name for name in used if name in replaced]
         if used:
@@ -111,21 +113,9 @@ def _users_of_weights(modules: dict[str, nn.Module], matrices: dict[str, Found])
 
 
 _WEIGHT = re.compile(r"\bself\.(\w+)\.weight\b(?!\.(?:dtype|device|shape|size|requires_grad))")
-_NO_FORWARD = re.compile(r"__init__|_*init.*|reset_parameters|tie_.*|resize_.*|_*get_.*|_*set_.*|.*_hook|.*load.*")
 
 
 @cache
 def _weights_named(kind: Any) -> frozenset[str]:
-    """Attributes whose `.weight` the methods of a class use, but for those that prepare weights."""
-    found: set[str] = set()
-    for each in kind.__mro__:
-        if each.__module__.startswith("torch.nn") or each in (nn.Module, object):
-            continue
-        for name, method in vars(each).items():
-            if inspect.isfunction(method) and not _NO_FORWARD.fullmatch(name):
-                try:
-                    source = inspect.getsource(method)
-                except (OSError, TypeError):  # made at run time: nothing to read
-                    continue
-                found.update(_WEIGHT.findall(source))
-    return frozenset(found)
+    """Attributes whose `.weight` the methods of a class use."""
+    return frozenset(name for source in methods_of(kind) for name in _WEIGHT.findall(source))

@@ -6,16 +6,19 @@ from torch import nn
 
 from crossbar_sim.bridge.kinds.attention import AttentionKind
 from crossbar_sim.bridge.kinds.base import AbstractKind, Matrix
-from crossbar_sim.bridge.kinds.experts import ExpertsKind, FlatExpertsKind, RouterKind
+from crossbar_sim.bridge.kinds.experts import ExpertsKind, FlatExpertsKind, GroupedLinearKind, RouterKind
+from crossbar_sim.bridge.kinds.functional import FunctionalKind
 from crossbar_sim.bridge.kinds.linear import LinearKind, TransposedKind
 
 KINDS: tuple[AbstractKind, ...] = (
     RouterKind(),
     ExpertsKind(),
     FlatExpertsKind(),
+    GroupedLinearKind(),
     AttentionKind(),
     TransposedKind(),
     LinearKind(),
+    FunctionalKind(),
 )
 """The first that matches decides."""
 

@@ -61,6 +61,18 @@ class FlatExpertsKind(AbstractKind):
         }
 
 
+class GroupedLinearKind(AbstractKind):
+    """A linear layer whose rows are cut into groups, each of which has inputs of its own (DeepSeek V4)."""
+
+    def matches(self, layer: nn.Module) -> bool:
+        return type(layer).__name__.endswith("GroupedLinear") and hasattr(layer, "n_groups")
+
+    def matrices(self, layer: nn.Module) -> Mapping[str, Matrix]:
+        count = int(layer.n_groups)  # type: ignore[arg-type]
+        size = len(layer.weight) // count  # type: ignore[arg-type]
+        return {str(g): Matrix(view=View(rows=(g * size, (g + 1) * size))) for g in range(count)}
+
+
 class RouterKind(AbstractKind):
     """What chooses the experts of a token: a small matrix whose errors would send tokens elsewhere."""
 
