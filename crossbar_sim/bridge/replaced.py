@@ -12,6 +12,9 @@ from torch import nn
 
 from device_models.errors import UsageError
 
+_COPIED_ANEW = "OptimizedModule"
+"""What torch.compile gives: its copy compiles the copy of the model within."""
+
 _OWN_METHODS = {"to", "cuda", "npu", "xpu", "mlu", "sdaa", "musa"}
 """Methods that accelerate guards on a dispatched model; bridge.offload drops them from the copy."""
 
@@ -25,6 +28,8 @@ def check_copyable(model: nn.Module, layers: Iterable[nn.Module]) -> None:
     wanted = {id(layer) for layer in layers}
     modules = {id(module) for module in model.modules() if any(id(each) in wanted for each in module.modules())}
     for path, module in model.named_modules():
+        if type(module).__name__ == _COPIED_ANEW:
+            continue
         for name, value in vars(module).items():
             if name in _OWN_METHODS or not callable(value) or isinstance(value, nn.Module | type):
                 continue

@@ -5,6 +5,7 @@ As a script it prints which share of the matrix weights of each is on a chip: py
 
 import contextlib
 import os
+import sys
 import warnings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -169,41 +170,27 @@ def small_inputs():
     return {"input_ids": torch.randint(3, 96, (2, 7), generator=torch.Generator().manual_seed(1))}
 
 
-if __name__ == "__main__":
-    import collections
+MAX_WEIGHTS = 4_000_000
+
+
+def print_shares():
+    """One line for each class: the share of its matrix weights on an ideal chip, or why there is none."""
     import crossbar_sim as cs
 
-    outcomes = collections.Counter()
     for name in causal_names():
         try:
             model = small_model(name)
-            n = sum(p.numel() for p in model.parameters())
-            if n > 3_000_000:
-                raise ValueError(f"{n:,} weights")
-            with torch.no_grad():
-                expected = model(**small_inputs()).logits
-        except Exception as error:
-            outcomes["not built"] += 1
-            print(f"{name:28} not built: {type(error).__name__}: {str(error)[:110]}")
+        except Exception as error:  # whatever a configuration of made-up numbers runs into
+            print(f"{name:28} not built: {type(error).__name__}")
             continue
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                mapped = cs.map_model(model, cs.ChipSpec.preset("ideal"))
-                with torch.no_grad():
-                    found = mapped(**small_inputs()).logits
-            error = float((found - expected).abs().max() / expected.abs().max())
-            unread = [k for k, p in mapped.chip.matrices.items() if p.matrix.reads == 0]
-            cov = mapped.chip.plan.coverage
-            outcomes["mapped" if error < 1e-4 else "WRONG"] += 1
-            print(
-                f"{name:28} {cov.share_of_weights:7.2%} of {cov.n_weights:9,} error {error:.1e} unread {len(unread)} {unread[:2]}",
-                dict.fromkeys(g[0] + ": " + g[3] for g in cov.groups()).keys() if cov.share_of_weights < 0.97 else "",
-            )
+            coverage = cs.plan_model(model, cs.ChipSpec.preset("ideal")).coverage
         except cs.UsageError as error:
-            outcomes["refused"] += 1
-            print(f"{name:28} REFUSED {str(error)[:160]}")
-        except Exception as error:
-            outcomes["FAILED"] += 1
-            print(f"{name:28} FAILED {type(error).__name__} {str(error)[:160]}")
-    print(outcomes)
+            print(f"{name:28} refused: {error}")
+            continue
+        digital = ", ".join(f"{pattern} ({reason})" for pattern, _, _, reason in coverage.groups())
+        print(f"{name:28} {coverage.share_of_weights:7.2%} of {coverage.n_weights:10,}  {digital}")
+
+
+if __name__ == "__main__":
+    sys.exit(print_shares())
