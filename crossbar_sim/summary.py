@@ -9,7 +9,7 @@ from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.programmed import ProgrammedMatrix
 from crossbar_sim.circuit.effective import Folded
 from crossbar_sim.expected import Expected, Layer, expect
-from crossbar_sim.mapping import ModelPlan
+from crossbar_sim.mapping import ModelPlan, pattern_of
 from crossbar_sim.spec import (
     AbstractTargetProgramming,
     BitSliceEncoding,
@@ -50,6 +50,8 @@ class ChipSummary:
     """Vectors that rows of tiles with bound management read."""
     n_read_again: int
     n_repeats: int
+    unread: tuple[str, ...] = ()
+    """Matrices that no read asked for since the counts began, where others were read."""
 
     def __str__(self) -> str:
         lines = [str(self.plan), f"seed {self.seed}, {readable_time(self.time_s)} after programming"]
@@ -76,6 +78,9 @@ class ChipSummary:
             )
         else:
             lines.append("inputs clipped, outputs saturated: nothing was read yet")
+        if self.unread:
+            shown = dict.fromkeys(map(pattern_of, self.unread))
+            lines.append(f"on the chip, but not read so far: {len(self.unread)} matrices: {', '.join(shown)}")
         if self.n_vectors:
             lines.append(
                 f"vectors read again by bound management: {_share(self.n_read_again, self.n_vectors)}, "
@@ -113,7 +118,13 @@ def summarise(plan: ModelPlan, matrices: Mapping[str, ProgrammedMatrix], seed: i
         n_vectors=sum(part.n_inputs // part.plan.n_in * len(part.plan.rows) for part in parts if part.max_halvings),
         n_read_again=sum(part.n_read_again for part in parts),
         n_repeats=sum(part.n_repeats for part in parts),
+        unread=_unread(matrices),
     )
+
+
+def _unread(matrices: Mapping[str, ProgrammedMatrix]) -> tuple[str, ...]:
+    silent = tuple(name for name, programmed in matrices.items() if programmed.matrix.n_inputs == 0)
+    return silent if len(silent) < len(matrices) else ()
 
 
 def _present(programmed: ProgrammedMatrix) -> ChipSpec:
