@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from safetensors.torch import load, save
 from crossbar_sim.array.programmed import ProgrammedMatrix
 from crossbar_sim.mapping import ModelPlan
 from crossbar_sim.spec import ChipSpec
+from crossbar_sim.spec.whole_file import write_whole
 from device_models.errors import StoreError
 
 FORMAT = 2
@@ -82,10 +81,10 @@ def write_chip(
         folder.mkdir(parents=True, exist_ok=True)
         content = save(numbers)
         data["numbers"] = hashlib.blake2b(content, digest_size=16).hexdigest()
-        _write_whole(folder / _numbers(data), lambda target: Path(target).write_bytes(content))
+        write_whole(folder / _numbers(data), content)
         data["checksum"] = _checksum(data)
         text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
-        _write_whole(folder / _CHIP, lambda target: Path(target).write_text(text, encoding="utf-8"))
+        write_whole(folder / _CHIP, text)
         for old in folder.glob("chip-*.safetensors"):  # those of the chip that was here before
             if old.name != _numbers(data):
                 old.unlink()
@@ -118,18 +117,6 @@ def read_chip(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 def _numbers(data: dict[str, Any]) -> str:
     """Numbers have the name of their content, so that those of the chip that was saved before stay whole."""
     return f"chip-{data['numbers'][:16]}.safetensors"
-
-
-def _write_whole(path: Path, write: Callable[[str], object]) -> None:
-    """Write a file under another name and move it into place, so that no half-written file is ever left at `path`."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _checksum(data: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from threadpoolctl import ThreadpoolController
 
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.read_numba import read_tile
-from crossbar_sim.kernels.gradient_descent import GradientDescentResult, gradient_descent_program
+from crossbar_sim.devices.gradient_descent import GradientDescentResult, gradient_descent_program
 from crossbar_sim.kernels.random import random_key
 from crossbar_sim.mapping.plan import Span
 from crossbar_sim.spec import GradientDescentProgramming
@@ -26,7 +26,7 @@ def descend(matrix: AnalogMatrix, weight: torch.Tensor) -> Iterator[tuple[Span, 
     """Program the target weights (n_out, n_in) tile after tile: its rows, columns and result. Afterwards the matrix
     is in its state at time 0.
 
-    Equation   as in kernels.gradient_descent, for the relative weights w / w_max of each tile, from g_min on; inputs
+    Equation   as in devices.gradient_descent, for the relative weights w / w_max of each tile, from g_min on; inputs
                are multiples of a step of the DAC and limited to the input range
     Reads      the tile's own: devices at time 0 with their faults, frozen and per-read noise, wires, output stage, ADC.
                Random numbers are keyed by seed, layer, writing, tile and step, so tiles come out alike in any order

@@ -19,6 +19,8 @@ from crossbar_sim.array.stored import stored
 from crossbar_sim.array.tally import Tally
 from crossbar_sim.circuit.effective import Folded
 from crossbar_sim.converters.dac import WHOLE, input_passes
+from crossbar_sim.devices.broken_lines import broken_lines
+from crossbar_sim.devices.effect_tables import effect_tables
 from crossbar_sim.kernels.conductance import (
     DeviceKeys,
     DeviceTable,
@@ -26,8 +28,8 @@ from crossbar_sim.kernels.conductance import (
     device_table,
     plane_tables,
 )
-from crossbar_sim.kernels.effects import Effects, effect_tables
-from crossbar_sim.kernels.lines import BrokenLines, broken_lines
+from crossbar_sim.kernels.effects import Effects
+from crossbar_sim.kernels.lines import BrokenLines
 from crossbar_sim.kernels.mvm import Draws
 from crossbar_sim.kernels.random import random_key
 from crossbar_sim.kernels.workers import Work, share_all

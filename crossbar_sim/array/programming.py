@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from crossbar_sim.array.descent import descend
 from crossbar_sim.array.devices import PlaneDevices
 from crossbar_sim.array.matrix import AnalogMatrix, device_tables
+from crossbar_sim.devices.effect_tables import verify_table
 from crossbar_sim.kernels.conductance import plane_tables
 from crossbar_sim.kernels.effects import Effects, retarget_matrix, unusable_matrix
 from crossbar_sim.kernels.programming import (
     ProgrammingReport,
     program_verify_matrix,
     programming_report,
-    verify_table,
 )
 from crossbar_sim.kernels.workers import share
 from crossbar_sim.spec import GradientDescentProgramming, ProgramVerify

@@ -13,6 +13,7 @@ from crossbar_sim.circuit.nonlinear import DeviceLaw
 from crossbar_sim.circuit.solution import checked_conductances, checked_drives
 from crossbar_sim.circuit.source_lines import source_voltage
 from crossbar_sim.circuit.units import to_A, to_S
+from crossbar_sim.spec.whole_file import write_whole
 from crossbar_sim.spec.wires import WiresSpec
 from device_models.effects import AbstractIVCurve, SinhIV
 from device_models.errors import UsageError
@@ -65,7 +66,7 @@ def write_netlist(
     deck += [".control", "set numdgt=14", "op", *prints, ".endc", ".end"]
     text = "\n".join(deck) + "\n"
     if path is not None:
-        Path(path).write_text(text, encoding="utf-8")
+        write_whole(path, text)
     return text
 
 

@@ -1,16 +1,11 @@
-"""Random numbers of converters: normals that belong to a column, and uniforms for one conversion."""
-# mypy: allow-untyped-defs, allow-incomplete-defs
-# Numba compiles these from the types of the call.
+"""Random numbers of converters: normals that belong to a column."""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from crossbar_sim.kernels.random import f32, fill_normals, random_key, threefry, u32
-
-_TWO_M24 = f32(2.0**-24)
+from crossbar_sim.kernels.random import fill_normals, random_key, u32
 
 
 def normals(seed: int, layer: str, purpose: str, row_tile: int, n_series: int, n: int) -> NDArray[np.float32]:
@@ -24,12 +19,3 @@ def normals(seed: int, layer: str, purpose: str, row_tile: int, n_series: int, n
     for i in range(n_series):
         fill_normals(key[0], key[1], u32(0), u32(i), z[i], unused)
     return z
-
-
-@njit(cache=True)
-def fill_uniforms(key0, key1, first0, counter1, u0, u1):
-    """u0[l], u1[l] = two uniforms in [0, 1) from key and counter (first0 + l, counter1), in steps of 2^-24."""
-    for lane in range(u0.shape[0]):
-        bits0, bits1 = threefry(key0, key1, u32(first0 + u32(lane)), counter1)
-        u0[lane] = f32(bits0 >> u32(8)) * _TWO_M24
-        u1[lane] = f32(bits1 >> u32(8)) * _TWO_M24

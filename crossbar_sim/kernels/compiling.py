@@ -16,7 +16,7 @@ from numba.core import event as events
 inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[call-overload]
 """For functions that only kernels call: they have no entry for Python, whose call would end the process."""
 
-_ROOMS = [Path(__file__).parents[1] / room for room in ("kernels", "converters", "circuit")]
+_ROOMS = [Path(__file__).parents[1] / room for room in ("kernels", "devices", "converters", "circuit")]
 
 
 @cache

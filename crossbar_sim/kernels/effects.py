@@ -13,19 +13,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from crossbar_sim.kernels.faults import FaultTable, fault_table, find_stuck
+from crossbar_sim.kernels.faults import FaultTable, find_stuck
 from crossbar_sim.kernels.lines import BrokenLines
-from crossbar_sim.kernels.programming import VerifyTable, program_verify, single_shot, verify_table
+from crossbar_sim.kernels.programming import VerifyTable, program_verify, single_shot
 from crossbar_sim.kernels.random import f32, fill_columns, u32
-from crossbar_sim.kernels.telegraph import TelegraphTable, add_telegraph, telegraph_table
-from crossbar_sim.spec.programming import AbstractTargetProgramming, Programming, ProgramVerify, SingleShot
-from device_models import AbstractDevice
-from device_models.effects import StuckFaults, TelegraphNoise
+from crossbar_sim.kernels.telegraph import TelegraphTable, add_telegraph
 
 Curve = NDArray[np.float32]
 
-_LAW, _SHOT, _VERIFY, _GIVEN = range(4)
-_NOTHING = np.zeros(2, np.float32)
+LAW, SHOT, VERIFY, GIVEN = range(4)
+"""What devices are written by: the law of the device, one pulse, pulses with verification; or they were before."""
 _NO_DEVICES = np.zeros((0, 0, 0), np.float32)
 _NO_LINES = np.zeros((0, 0, 0), np.bool_)
 _NO_TILES = np.zeros(0, np.int32)
@@ -65,7 +62,7 @@ class Effects(NamedTuple):
         """The effects on the devices of one plane of a matrix, which are `devices` of each weight."""
         found = self
         if written_uS is not None:
-            found = found._replace(written_by=_GIVEN, written_uS=written_uS[devices])
+            found = found._replace(written_by=GIVEN, written_uS=written_uS[devices])
         if lines is not None:
             found = found._replace(
                 has_faults=True,
@@ -80,39 +77,6 @@ class Effects(NamedTuple):
     def vary_per_read(self) -> bool:
         """Whether some traps switch faster than the observation window, so that each read meets another state."""
         return self.has_telegraph and bool(self.trap_words[2] > 0)
-
-
-def effect_tables(device: AbstractDevice, programming: Programming, t_s: float, t_obs_s: float | None) -> Effects:
-    """The effects of a device, and how it is programmed, t_s seconds after programming.
-
-    t_obs_s is the observation window of read noise, None where reads meet none.
-    """
-    g = device.nodes_uS()
-    heat = None if device.temperature is None or device.temperature.is_ideal else device.temperature
-    noise = None if t_obs_s is None else device.telegraph
-    faults = fault_table(device.faults or StuckFaults(), device.g_min_uS, device.g_max_uS)
-    traps = None if noise is None or t_obs_s is None else telegraph_table(noise, t_s, t_obs_s)
-    verify = verify_table(programming, device.g_min_uS) if isinstance(programming, ProgramVerify) else ()
-    return Effects(
-        written_by=_VERIFY if verify else _SHOT if isinstance(programming, SingleShot) else _LAW,
-        shot_sigma=programming.sigma_write if isinstance(programming, SingleShot) else 0.0,
-        verify=np.array(verify, np.float64),
-        has_temperature=heat is not None,
-        log_factor=_NOTHING if heat is None else np.log(heat.factor(g / device.g_max_uS)).astype(np.float32),
-        log_sigma=0.0 if heat is None else heat.log_sigma,
-        has_telegraph=traps is not None,
-        trap_words=np.array(traps[1:4] if traps else (0, 0, 0), np.uint64),
-        traps=np.array((traps[0], *traps[4:]) if traps else (), np.float64),
-        trap_delta_uS=_NOTHING if noise is None else _amplitude(noise, g, device.g_max_uS),
-        has_faults=bool(faults.random_below > 0),
-        fault_words=np.array(faults[:3], np.uint64),
-        fault_window_uS=np.array(faults[3:], np.float64),
-        retargets=isinstance(programming, AbstractTargetProgramming) and programming.retarget_stuck,
-    )
-
-
-def _amplitude(noise: TelegraphNoise, g_uS: NDArray[np.float64], g_max_uS: float) -> Curve:
-    return noise.amplitude.delta_uS(g_uS, g_max_uS).astype(np.float32)
 
 
 @njit(inline="always")
@@ -168,7 +132,7 @@ def retarget_devices(effects, keys, d, row, col, n, partner_target, target):
 @njit
 def take_given(effects, d, row, col, n, target):
     """Where programming ended with given conductances, these are what devices d of a block stand at: their targets."""
-    if effects.written_by == _GIVEN:
+    if effects.written_by == GIVEN:
         for start in range(0, target.shape[0], n):
             for j in range(n):
                 target[start + j] = effects.written_uS[d, col + start // n, row + j]
@@ -178,17 +142,17 @@ def take_given(effects, d, row, col, n, target):
 def write_devices(effects, key, row, col, n, target, g):
     """Program a block of devices by pulses; where that is not how it is done, return False and do nothing."""
     size = g.shape[0]
-    if effects.written_by == _VERIFY:
+    if effects.written_by == VERIFY:
         v = effects.verify
         table = VerifyTable(v[0], v[1], v[2], int(v[3]), v[4], v[5], v[6])
         pulses, converged = np.empty(size, np.int32), np.empty(size, np.bool_)
         program_verify(target, key, row, col, n, table, g, pulses, converged)
-    elif effects.written_by == _GIVEN:
+    elif effects.written_by == GIVEN:
         for j in range(size):
             g[j] = target[j]
-    elif effects.written_by == _SHOT:
+    elif effects.written_by == SHOT:
         single_shot(target, key, row, col, n, effects.shot_sigma, np.empty(size, f32), np.empty(size, f32), g)
-    return effects.written_by != _LAW
+    return effects.written_by != LAW
 
 
 @njit

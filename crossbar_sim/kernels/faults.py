@@ -13,9 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from crossbar_sim.kernels.chance import below
 from crossbar_sim.kernels.random import random_key, threefry, u32
-from device_models.effects import StuckFaults
 
 
 class FaultTable(NamedTuple):
@@ -26,17 +24,6 @@ class FaultTable(NamedTuple):
     random_below: np.uint64
     g_min_uS: float
     g_max_uS: float
-
-
-def fault_table(faults: StuckFaults, g_min_uS: float, g_max_uS: float) -> FaultTable:
-    """The faults of devices with a given conductance window."""
-    return FaultTable(
-        reset_below=below(faults.p_reset),
-        set_below=below(faults.p_reset + faults.p_set),
-        random_below=below(min(faults.p_stuck, 1.0)),
-        g_min_uS=g_min_uS,
-        g_max_uS=g_max_uS,
-    )
 
 
 def fault_keys(seed: int, layer: str, devices: Iterable[int] = range(2)) -> NDArray[np.uint32]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from crossbar_sim.converters.draws import fill_uniforms
 from crossbar_sim.kernels.bits import from_stored, largest_magnitude, to_stored
 from crossbar_sim.kernels.compiling import inner
-from crossbar_sim.kernels.random import i32, u32
+from crossbar_sim.kernels.random import fill_uniforms, i32, u32
 from crossbar_sim.kernels.tries import REPEAT
 
 

@@ -9,13 +9,12 @@ from numba import njit, types
 from numba.extending import overload
 
 from crossbar_sim.converters.adc import convert_columns
-from crossbar_sim.converters.draws import fill_uniforms
 from crossbar_sim.converters.elementwise import ELEMENTWISE
 from crossbar_sim.converters.output_stage import shape_columns
 from crossbar_sim.converters.static_errors import distort_columns
 from crossbar_sim.kernels.bits import from_stored
 from crossbar_sim.kernels.compiling import inner
-from crossbar_sim.kernels.random import fill_normals, i32, threefry, u32
+from crossbar_sim.kernels.random import fill_normals, fill_uniforms, i32, threefry, u32
 from crossbar_sim.kernels.views import row
 
 GROUP = 256

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from crossbar_sim.kernels.compiling import inner
 from crossbar_sim.kernels.random import f32, fill_columns, fill_normals_at, random_key, threefry, u32
-from crossbar_sim.spec.programming import ProgramVerify
 from device_models.errors import UsageError
 
 ANALOG_YIELD_LIMIT = 0.2
@@ -34,19 +33,6 @@ class VerifyTable(NamedTuple):
     sigma_write_uS: float
     sigma_write_relative: float
     sigma_read_uS: float
-
-
-def verify_table(spec: ProgramVerify, start_uS: float) -> VerifyTable:
-    """Programming of devices that all start at `start_uS`, the conductance after a RESET."""
-    return VerifyTable(
-        start_uS=start_uS,
-        alpha=spec.alpha,
-        tolerance_uS=spec.tolerance_uS,
-        max_pulses=spec.max_pulses,
-        sigma_write_uS=spec.sigma_write_uS,
-        sigma_write_relative=spec.sigma_write_relative,
-        sigma_read_uS=spec.sigma_read_uS / spec.reads_averaged**0.5,
-    )
 
 
 def write_keys(seed: int, layer: str, devices: Iterable[int] = range(2)) -> NDArray[np.uint32]:

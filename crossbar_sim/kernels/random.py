@@ -26,6 +26,7 @@ _PARITY = 0x1BD11BDA
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 _ROUNDS = 13
 _SIGN = u32(0x80000000)
+_TWO_M24 = f32(2.0**-24)
 _TWO_M31 = f32(2.0**-31)
 _TWO_M32 = f32(2.0**-32)
 _ONE = f32(1.0)
@@ -149,6 +150,15 @@ def fill_columns(key, row, col, n, z0, z1):
     for start in range(0, z0.shape[0], n):
         own = slice(start, start + n)
         fill_normals(key[0], key[1], u32(row), u32(col + start // n), z0[own], z1[own])
+
+
+@njit(cache=True)
+def fill_uniforms(key0, key1, first0, counter1, u0, u1):
+    """u0[l], u1[l] = two uniforms in [0, 1) from key and counter (first0 + l, counter1), in steps of 2^-24."""
+    for lane in range(u0.shape[0]):
+        bits0, bits1 = threefry(key0, key1, u32(first0 + u32(lane)), counter1)
+        u0[lane] = f32(bits0 >> u32(8)) * _TWO_M24
+        u1[lane] = f32(bits1 >> u32(8)) * _TWO_M24
 
 
 @njit(cache=True)

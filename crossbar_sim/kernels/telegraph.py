@@ -10,7 +10,6 @@ event before t: it is looked for backwards, in the cell of t and in those before
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -18,15 +17,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from crossbar_sim.kernels.chance import below
 from crossbar_sim.kernels.compiling import inner
 from crossbar_sim.kernels.random import f32, fma, minus_log, random_key, threefry, u32
 from crossbar_sim.kernels.views import row, shaped
-from device_models.effects import TelegraphNoise
-from device_models.errors import UsageError
 
-_LONGEST = 1e300
-"""Times relative to the fastest trap: within it neither they nor their inverse overflow."""
 _EXP2 = (
     0.6931471805599453, 0.24022650695910097, 0.0555041086648216, 0.009618129107606888, 0.0013333558146416936,
     0.0001540353044173605, 1.525273382983612e-05, 1.321544258792169e-06, 1.0178062445845774e-07,
@@ -51,30 +45,6 @@ class TelegraphTable(NamedTuple):
     tau_min_s: float
     log2_tau_ratio: float
     t_s: float
-
-
-def telegraph_table(noise: TelegraphNoise, t_s: float, t_obs_s: float) -> TelegraphTable:
-    """Traps of a device t_s seconds after programming; those faster than t_obs_s vary from read to read."""
-    shortest_s = max(noise.tau_min_s, t_obs_s)
-    if not 0 <= t_s < 2.0**53 * shortest_s:
-        raise UsageError(
-            f"t_s = {t_s:g}: must be at least 0 and below 2^53 correlation times of the fastest trap that is followed "
-            f"in time, {2.0**53 * shortest_s:.3g} s; a longer tau_min_s or observation window allows more"
-        )
-    if max(noise.tau_max_s, t_s) > _LONGEST * noise.tau_min_s:
-        raise UsageError(
-            f"tau_min_s = {noise.tau_min_s:g}: must be above 1e-300 of tau_max_s = {noise.tau_max_s:g} and of t_s = "
-            f"{t_s:g}"
-        )
-    return TelegraphTable(
-        occupation=noise.occupation,
-        up_below=below(noise.occupation),
-        trap_below=below(noise.p_trap),
-        fast_below=below(noise.fast_share(t_obs_s)),
-        tau_min_s=noise.tau_min_s,
-        log2_tau_ratio=math.log2(noise.tau_max_s / noise.tau_min_s),
-        t_s=t_s,
-    )
 
 
 def telegraph_keys(

@@ -3,6 +3,9 @@
 A kernel that is compiled for one thread and given a range of its tasks compiles in half the time of one that spreads
 its own loop. The threads are those that PyTorch keeps for its operations, where its OpenMP is GNU's: they may still
 spin after the last one, and other threads would have to wait for their cores.
+
+A kernel may itself call `share`: that inner work is done by the thread that calls it, on all platforms alike. A thread
+that waited for others here could wait for ever, because they may be waiting for it.
 """
 
 from __future__ import annotations
@@ -10,9 +13,10 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
+import sys
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from threadpoolctl import ThreadpoolController
@@ -26,22 +30,70 @@ class Work(NamedTuple):
     n_tasks: int
 
 
+class _Inside(threading.local):
+    """Whether this thread is at work on a job."""
+
+    now = False
+
+
+_inside = _Inside()
+
+
 class _Job:
     """Works in ranges of tasks, which any number of threads may take."""
 
     def __init__(self, ranges: list[tuple[Work, int, int]]):
-        self._ranges = iter(ranges)
-        self.done: SimpleQueue[int | BaseException] = SimpleQueue()
+        self._left = iter(ranges)
+        self._ended: dict[int, threading.Event] = {}  # of each thread that has begun
+        self._results: list[int] = []
+        self._errors: list[BaseException] = []
 
     def work(self, thread: int) -> None:
-        """Do what is left, and put the sum of what the kernel returned into `done`, or its error."""
-        total = 0
+        """Do ranges until none is left. Errors are kept for `total`, because they would be lost in other threads.
+
+        An error of one range leaves the others as they are; an interrupt ends the job, because the user wants it to.
+        """
+        ended = self._ended[thread] = threading.Event()
+        _inside.now = True
         try:
-            for work, first, last in self._ranges:
-                total += work.kernel(thread, first, last, *work.arguments)
-            self.done.put(total)
+            for work, first, last in self._left:
+                try:
+                    self._results.append(work.kernel(thread, first, last, *work.arguments))
+                except Exception as error:
+                    self._errors.append(error)
         except BaseException as error:
-            self.done.put(error)
+            self.interrupt(error)
+        finally:
+            _inside.now = False
+            ended.set()
+
+    def interrupt(self, error: BaseException) -> None:
+        """Let no thread begin another range."""
+        self._errors.append(error)
+        for _ in self._left:
+            pass
+
+    def wait(self) -> None:
+        """Wait, when no range is left, for all threads but 0, which waits.
+
+        An interrupt does not end it: who goes on may use the buffers that threads still write to. Threads that have
+        not begun will find no range.
+        """
+        while True:
+            try:
+                for ended in [ended for thread, ended in list(self._ended.items()) if thread != 0]:
+                    ended.wait()
+                return
+            except KeyboardInterrupt as error:
+                self.interrupt(error)
+
+    def total(self) -> int:
+        """The sum of all results, once no thread is at work any more; raises the first error in time."""
+        if self._errors:
+            raise self._errors[0]
+        if 0 not in self._ended:  # it was interrupted on its way to `work`, in ctypes, which drops exceptions
+            raise KeyboardInterrupt
+        return sum(self._results)
 
 
 class _OpenMP:
@@ -57,40 +109,33 @@ class _OpenMP:
         self._names = itertools.count()
         self._entry = kind(lambda name: self._jobs[name].work(self._number()))
 
-    def run(self, job: _Job, threads: int) -> int:
-        """Let `threads` threads, this one among them, do the job; how many did."""
+    def run(self, job: _Job, threads: int) -> None:
+        """Let at most `threads` threads, this one among them, do the job; returns when none works on it any more."""
         name = next(self._names)
         self._jobs[name] = job
         try:
             self._parallel(self._entry, name, threads, 0)
         finally:
             del self._jobs[name]
-        return job.done.qsize()
 
 
 class _OwnThreads:
-    """Sleeping threads, as many as were ever asked for."""
+    """Sleeping threads: another one is started where all are at work, so that no job waits for the end of another."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._queues: list[SimpleQueue[_Job]] = []
+        self._executor = ThreadPoolExecutor(sys.maxsize, "crossbar-sim")
 
-    def run(self, job: _Job, threads: int) -> int:
-        """Let `threads` threads, this one among them, do the job; how many did."""
-        with self._lock:
-            for number in range(len(self._queues) + 1, threads):
-                queue: SimpleQueue[_Job] = SimpleQueue()
-                threading.Thread(target=self._wait, args=(queue, number), daemon=True).start()
-                self._queues.append(queue)
-        for queue in self._queues[: threads - 1]:
-            queue.put(job)
+    def run(self, job: _Job, threads: int) -> None:
+        """Let at most `threads` threads, this one among them, do the job; returns when none works on it any more."""
+        try:
+            for number in range(1, threads):
+                self._executor.submit(job.work, number)
+        except RuntimeError:  # the interpreter is ending or there is no memory for a thread: fewer do the job
+            pass
+        except KeyboardInterrupt as error:
+            job.interrupt(error)
         job.work(0)
-        return threads
-
-    @staticmethod
-    def _wait(queue: SimpleQueue[_Job], thread: int) -> None:
-        while True:
-            queue.get().work(thread)
+        job.wait()
 
 
 class _Workers:
@@ -119,7 +164,9 @@ def share(kernel: Callable[..., int], arguments: tuple[Any, ...], n_tasks: int, 
     """kernel(thread, first, last, *arguments) on ranges of n_tasks tasks, on this thread (0) and threads - 1 others.
 
     There are `chunks` ranges for each thread: one that is held up leaves some of its share to the others. The kernel
-    is compiled with `nogil=True`. Returns the sum of what it returns; its first error is raised here.
+    is compiled with `nogil=True`. Returns the sum of what it returns. Its first error is raised here when no thread is
+    at work any more, so that buffers among the arguments may be used again. Called within a kernel, all of it is done
+    on the calling thread, which then is thread 0.
     """
     return share_all([Work(kernel, arguments, n_tasks)], threads, chunks)
 
@@ -131,16 +178,11 @@ def share_all(works: list[Work], threads: int, chunks: int = 4) -> int:
     for work in works:
         n = min(work.n_tasks, each)
         ranges += [(work, i * work.n_tasks // n, (i + 1) * work.n_tasks // n) for i in range(n)]
-    if threads == 1 or len(ranges) == 1:
+    if threads == 1 or len(ranges) == 1 or _inside.now:
         return sum(work.kernel(0, first, last, *work.arguments) for work, first, last in ranges)
     job = _Job(ranges)
-    total = 0
-    for _ in range(_workers().run(job, min(threads, len(ranges)))):
-        found = job.done.get()
-        if isinstance(found, BaseException):
-            raise found
-        total += found
-    return total
+    _workers().run(job, min(threads, len(ranges)))
+    return job.total()
 
 
 def share_in_turn(works: list[Work], threads: int) -> int:

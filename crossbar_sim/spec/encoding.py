@@ -17,7 +17,7 @@ class SigmaClip(StrictModel):
     per: Literal["tensor", "column"] = Field("tensor", description="Over what the root mean square is taken")
 
 
-class _Encoding(StrictModel):
+class AbstractEncoding(StrictModel):
     """What all encodings share: the weight w_max that fills the conductance window."""
 
     scale: Literal["tensor", "tile", "column", "tile_column"] = Field(
@@ -36,7 +36,7 @@ class _Encoding(StrictModel):
         return self
 
 
-class PairEncoding(_Encoding):
+class PairEncoding(AbstractEncoding):
     """A differential pair for each weight: w ~ (g+ - g-), with one or several devices per polarity.
 
     one_sided   g+ = g_min + s max(w, 0), g- = g_min + s max(-w, 0), s = (g_max - g_min) / w_max
@@ -76,7 +76,7 @@ class PairEncoding(_Encoding):
         return self
 
 
-class OffsetEncoding(_Encoding):
+class OffsetEncoding(AbstractEncoding):
     """One device for each weight: g = g_min + (g_max - g_min)(1 + w / w_max) / 2; weight zero is at mid-window.
 
     digital   the sum of the inputs times the zero level is subtracted in digital, exactly
@@ -87,7 +87,7 @@ class OffsetEncoding(_Encoding):
     correction: Literal["digital", "column"] = Field("digital", description="How the zero level is subtracted")
 
 
-class BitSliceEncoding(_Encoding):
+class BitSliceEncoding(AbstractEncoding):
     """Slices of an integer weight on pairs of their own, digitised one by one, shifted and added.
 
     Equation   q = rint(w / w_max L), L = 2^(bits-1) - 1; slice k holds b_k bits of |q|, the lowest slice first, as

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from crossbar_sim.spec.whole_file import write_whole
 from device_models.errors import StoreError
 
 
@@ -27,11 +28,8 @@ def read_yaml(path: str | Path, what: str) -> Any:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text; StoreError where the file cannot be written."""
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from None
+    """Write UTF-8 text, the whole of it or nothing; StoreError where the file cannot be written."""
+    write_whole(path, text)
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -164,16 +164,10 @@ class SinhIV(AbstractIVCurve):
         return None
 
 
-class MiloIV(AbstractPolynomialIV):
-    """Measured asymmetric current of HfO2 ReRAM: I = G V + N2 V^2 + N3 V^3.
+class AbstractMeasuredIV(AbstractPolynomialIV):
+    """Currents I = G V + N2 V^2 + N3 V^3 of which N2 and N3 were measured over the conductance."""
 
-    Equation   N2 = p2(l) [A/V^2], N3 = p3(l) [A/V^3], l = log10(G in S)
-    Valid      |V| <= 0.5 V, 50 to 225 uS (measured from 62.5 to 110 uS); noise may carry a device a little beyond
-    Source     device RRAMMilo of CrossSim 3.2.0
-    Test       tests/oracles/test_effects_oracles.py::test_measured_iv_curve
-    """
-
-    kind: Literal["milo"] = "milo"
+    kind: str
     source: Text = "device RRAMMilo of CrossSim 3.2.0"
     n2_coefficients: Coefficients = Field(
         (0.007063, 0.005711, 0.001541, 0.0001388), description="N2 in A/V^2 in powers of log10(G in S), lowest first"
@@ -193,7 +187,7 @@ class MiloIV(AbstractPolynomialIV):
     def v_limit_V(self) -> float:
         return self.v_max_V
 
-    def polynomial(self, g_uS: ArrayLike, z: ArrayLike | None = None) -> PolynomialCurrent:
+    def _mean_device(self, g_uS: ArrayLike) -> PolynomialCurrent:
         g = checked("g_uS", g_uS, 0.0, above_low=True)
         log_g = np.log10(g * 1e-6)
         n2, n3 = (
@@ -211,7 +205,22 @@ class MiloIV(AbstractPolynomialIV):
             )
 
 
-class ScatteredIV(MiloIV):
+class MiloIV(AbstractMeasuredIV):
+    """Measured asymmetric current of HfO2 ReRAM: I = G V + N2 V^2 + N3 V^3.
+
+    Equation   N2 = p2(l) [A/V^2], N3 = p3(l) [A/V^3], l = log10(G in S)
+    Valid      |V| <= 0.5 V, 50 to 225 uS (measured from 62.5 to 110 uS); noise may carry a device a little beyond
+    Source     device RRAMMilo of CrossSim 3.2.0
+    Test       tests/oracles/test_effects_oracles.py::test_measured_iv_curve
+    """
+
+    kind: Literal["milo"] = "milo"
+
+    def polynomial(self, g_uS: ArrayLike, z: ArrayLike | None = None) -> PolynomialCurrent:
+        return self._mean_device(g_uS)
+
+
+class ScatteredIV(AbstractMeasuredIV):
     """Measured currents of devices that differ, each with a curve of its own.
 
     Equation   I = (g + dg) V + (N2 + d2) V^2 + (N3 + d3) V^3, d3 = g s3 x3, d2 = g s2 x2 - lean23 d3,
@@ -222,7 +231,7 @@ class ScatteredIV(MiloIV):
     Source     a fit of measured currents (calibration.fit_iv)
     """
 
-    kind: Literal["scattered"] = "scattered"  # type: ignore[assignment]
+    kind: Literal["scattered"] = "scattered"
     k2_log_sigma: Coefficients = Field(description="ln(s.d. of N2 / G over devices in 1/V) in powers of log10(G in S)")
     k3_log_sigma: Coefficients | None = Field(
         None, description="ln(s.d. of N3 / G over devices in 1/V^2), likewise; none: no spread"
@@ -237,7 +246,7 @@ class ScatteredIV(MiloIV):
         return 2
 
     def polynomial(self, g_uS: ArrayLike, z: ArrayLike | None = None) -> PolynomialCurrent:
-        g, n2, n3 = mean = super().polynomial(g_uS)
+        g, n2, n3 = mean = self._mean_device(g_uS)
         if z is None:
             return mean
         x2, x3 = checked("z", z) if self.tail_nu is None else _student(checked("z", z), self.tail_nu)

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from crossbar_sim.kernels.gradient_descent import gradient_descent_program
-from crossbar_sim.kernels.programming import program_verify_matrix, verify_table, write_keys
+from crossbar_sim.devices.effect_tables import verify_table
+from crossbar_sim.devices.gradient_descent import gradient_descent_program
+from crossbar_sim.kernels.programming import program_verify_matrix, write_keys
 from crossbar_sim.kernels.random import random_key
 from crossbar_sim.spec import ChipSpec, GradientDescentProgramming, ProgramVerify
 from device_models.ideal import Ideal

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from crossbar_sim.kernels.gradient_descent import gradient_descent_program
+from crossbar_sim.devices.gradient_descent import gradient_descent_program
 from crossbar_sim.kernels.programming import VerifyTable, program_verify_matrix, write_keys
 from crossbar_sim.kernels.random import random_key
 from crossbar_sim.spec.programming import GradientDescentProgramming

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from crossbar_sim.kernels.faults import fault_keys, fault_table, find_stuck
+from crossbar_sim.devices.effect_tables import fault_table
+from crossbar_sim.kernels.faults import fault_keys, find_stuck
 from device_models.effects import StuckFaults
 
 N = 1000

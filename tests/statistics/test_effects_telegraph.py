@@ -8,8 +8,9 @@ import pytest
 from scipy.stats import kstest
 from trap_times import states
 
+from crossbar_sim.devices.effect_tables import telegraph_table
 from crossbar_sim.kernels.chance import below
-from crossbar_sim.kernels.telegraph import add_telegraph, telegraph_keys, telegraph_table
+from crossbar_sim.kernels.telegraph import add_telegraph, telegraph_keys
 from device_models.effects import TelegraphNoise
 
 TWO_SIDED_P = 6.3e-5

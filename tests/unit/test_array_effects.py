@@ -8,10 +8,11 @@ from trap_times import states
 from crossbar_sim import Tile
 from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.programmed import ProgrammedMatrix
+from crossbar_sim.devices.effect_tables import verify_table
 from crossbar_sim.kernels import reference
 from crossbar_sim.kernels.chance import below
 from crossbar_sim.kernels.conductance import device_keys
-from crossbar_sim.kernels.programming import program_verify_matrix, verify_table, write_keys
+from crossbar_sim.kernels.programming import program_verify_matrix, write_keys
 from crossbar_sim.mapping import layout_of
 from crossbar_sim.spec import ChipSpec, LawProgramming, ProgramVerify, TileSpec
 from device_models.effects import TelegraphNoise, Temperature

@@ -7,7 +7,7 @@ from torch import nn
 
 import crossbar_sim as cs
 from crossbar_sim.array.programmed import ProgrammedMatrix
-from crossbar_sim.kernels.lines import broken_lines
+from crossbar_sim.devices.broken_lines import broken_lines
 from crossbar_sim.mapping import TilePlan
 from crossbar_sim.spec import ChipSpec, TileSpec
 from crossbar_sim.spec.tile import LineFaults

@@ -7,7 +7,8 @@ import pytest
 
 from calibration.write_table import WriteVerifyTable
 from calibration.write_verify import WriteVerifyFit, fit_write_verify
-from crossbar_sim.kernels.programming import program_verify_matrix, verify_table, write_keys
+from crossbar_sim.devices.effect_tables import verify_table
+from crossbar_sim.kernels.programming import program_verify_matrix, write_keys
 from device_models.errors import UsageError
 
 RATE, EXPONENT, SLOPE, THETA = 0.05, 0.5, 0.7, 0.5

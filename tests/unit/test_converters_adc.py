@@ -9,10 +9,10 @@ from numba import njit, prange
 from crossbar_sim.converters import laws, reference
 from crossbar_sim.converters.adc import convert, convert_columns
 from crossbar_sim.converters.cdac import ramp_levels
-from crossbar_sim.converters.draws import fill_uniforms, normals
+from crossbar_sim.converters.draws import normals
 from crossbar_sim.converters.states import adc_state, uses_dither
 from crossbar_sim.converters.static_errors import distort_columns, static_errors, transition_levels
-from crossbar_sim.kernels.random import random_key
+from crossbar_sim.kernels.random import fill_uniforms, random_key
 from crossbar_sim.spec.adc import (
     AsymmetricAdcSpec,
     CcoAdcSpec,

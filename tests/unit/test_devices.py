@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from crossbar_sim.devices.effect_tables import effect_tables
 from crossbar_sim.kernels.conductance import age_conductances, device_keys, device_table, plane_tables
-from crossbar_sim.kernels.effects import effect_tables
 from crossbar_sim.mapping import layout_of
 from crossbar_sim.spec import ChipSpec, LawProgramming, PairEncoding
 from device_models import devices, register_device, registry

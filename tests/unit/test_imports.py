@@ -1,20 +1,28 @@
 """Rooms of the house: a module imports only from rooms before its own, and importing the package is light."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
+
+from crossbar_sim.kernels import compiling
 
 ROOT = Path(__file__).parents[2]
+WITH_A_CLOCK = [f"crossbar_sim.{name}" for name in ("expected", "summary", "store", "chip", "tile")]
 ROOMS = [
     ["device_models"],
     ["crossbar_sim.spec"],
     ["crossbar_sim.mapping"],
-    ["crossbar_sim.kernels", "crossbar_sim.circuit", "crossbar_sim.converters"],
+    ["crossbar_sim.kernels"],
+    ["crossbar_sim.devices"],
+    ["crossbar_sim.circuit"],
+    ["crossbar_sim.converters"],
     ["crossbar_sim.array"],
-    ["crossbar_sim.expected", "crossbar_sim.summary", "crossbar_sim.store", "crossbar_sim.chip", "crossbar_sim.tile"],
+    WITH_A_CLOCK,
     ["crossbar_sim.bridge"],
     ["crossbar_sim.study"],
     ["calibration"],
@@ -27,7 +35,12 @@ WHEN_ASKED = {
     ("crossbar_sim.study.sweep", "crossbar_sim.view.plots"),
     ("crossbar_sim.study.fidelity", "crossbar_sim.view.fidelity"),
 }
-"""The only steps to a later room: a result loads the plots within the call that draws."""
+"""A result loads the plots within the call that draws."""
+FUSED = {
+    ("crossbar_sim.kernels.mvm", f"crossbar_sim.converters.{name}")
+    for name in ("adc", "elementwise", "output_stage", "static_errors")
+}
+"""The pass behind a GEMM has the laws of the converters compiled into it. These are the only steps to a later room."""
 
 
 def _module(path):
@@ -81,7 +94,32 @@ def test_a_module_imports_only_from_its_own_and_earlier_rooms(name):
         for other in _imports(MODULES[name])
         if _top(other) in OWN and other != ANYONE and ORDER.get(_room(other), 99) > ORDER[_room(name)]
     ]
-    assert {(name, other) for other in later} <= WHEN_ASKED
+    assert {(name, other) for other in later} == {step for step in WHEN_ASKED | FUSED if step[0] == name}
+
+
+def test_kernels_see_no_pydantic_and_no_specification():
+    """They take arrays and tables; tables are made of specifications in later rooms."""
+    kernels = [path for name, path in MODULES.items() if _room(name) == "crossbar_sim.kernels"]
+    taken = {
+        (node.module, alias.name)
+        for path in kernels
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and _top(node.module) in OWN
+        for alias in node.names
+    }
+    assert ("crossbar_sim.mapping", "Layout") in taken
+    assert [module for module, _ in taken if _room(module) == "crossbar_sim.spec"] == []
+    found = [getattr(importlib.import_module(module), name) for module, name in taken]
+    assert [each for each in found if isinstance(each, type) and issubclass(each, BaseModel)] == []
+
+
+def test_files_that_kernels_are_compiled_from_are_watched():
+    """Else a change of them would leave old kernels in use."""
+    compiled = {name for name, path in MODULES.items() if "numba" in map(_top, _imports(path))}
+    watched = {f"crossbar_sim.{room.name}" for room in compiling._ROOMS}
+    assert all(room.is_dir() for room in compiling._ROOMS)
+    assert {_room(name) for name in compiled} - {"calibration"} == watched
+    assert [name for name in compiled if name.count(".") != 2 and _top(name) == "crossbar_sim"] == []
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if _top(name) == "calibration"])
@@ -98,8 +136,8 @@ def test_the_package_itself_and_progress_import_nothing_heavy():
 @pytest.mark.parametrize(
     ("library", "rooms"),
     [
-        ("torch", {"crossbar_sim.array", *ROOMS[5], "crossbar_sim.bridge", "crossbar_sim.study"}),
-        ("numba", {"crossbar_sim.kernels", "crossbar_sim.circuit", "crossbar_sim.converters", "calibration"}),
+        ("torch", {"crossbar_sim.array", *WITH_A_CLOCK, "crossbar_sim.bridge", "crossbar_sim.study"}),
+        ("numba", {*(f"crossbar_sim.{room.name}" for room in compiling._ROOMS), "calibration"}),
         ("pydantic", {"device_models", "crossbar_sim.spec", "calibration"}),
         ("transformers", {"crossbar_sim.bridge"}),
         ("matplotlib", {"crossbar_sim.view", "calibration"}),

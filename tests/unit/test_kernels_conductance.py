@@ -8,6 +8,7 @@ import torch
 
 from crossbar_sim.array.devices import PlaneDevices, age_by_device
 from crossbar_sim.array.matrix import stored
+from crossbar_sim.devices.effect_tables import effect_tables
 from crossbar_sim.kernels import reference
 from crossbar_sim.kernels.conductance import (
     BLOCK,
@@ -16,7 +17,6 @@ from crossbar_sim.kernels.conductance import (
     device_table,
     plane_tables,
 )
-from crossbar_sim.kernels.effects import effect_tables
 from crossbar_sim.kernels.pairs import CHUNK, age_pairs, is_plain_pair, pair_table
 from crossbar_sim.kernels.shift import SHIFT_KEYS
 from crossbar_sim.kernels.workers import share

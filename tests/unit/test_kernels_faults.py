@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from numba import njit
 
+from crossbar_sim.devices.effect_tables import fault_table
 from crossbar_sim.kernels import reference
-from crossbar_sim.kernels.faults import fault_keys, fault_table, find_stuck
+from crossbar_sim.kernels.faults import fault_keys, find_stuck
 from device_models.effects import StuckFaults
 
 G_MIN, G_MAX = 0.5, 25.0

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from crossbar_sim.devices.effect_tables import verify_table
 from crossbar_sim.kernels import reference
 from crossbar_sim.kernels.programming import (
     program_verify_matrix,
     programming_report,
     single_shot_matrix,
-    verify_table,
     write_keys,
 )
 from crossbar_sim.kernels.workers import share

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from trap_times import states
 
+from crossbar_sim.devices.effect_tables import telegraph_table
 from crossbar_sim.kernels import reference
-from crossbar_sim.kernels.telegraph import add_telegraph, telegraph_keys, telegraph_table
+from crossbar_sim.kernels.telegraph import add_telegraph, telegraph_keys
 from device_models.effects import TelegraphNoise
 from device_models.errors import UsageError
 

@@ -8,6 +8,8 @@ Sources
     DOI 10.1109/IEDM45625.2022.10019486; J. Buechel et al., "Programming weights to analog in-memory computing cores by
     direct minimization of the matrix-vector multiplication error", IEEE JETCAS 13 (2023).
 """
+# mypy: allow-untyped-defs, allow-incomplete-defs
+# Numba compiles these from the types of the call.
 
 from __future__ import annotations
 
