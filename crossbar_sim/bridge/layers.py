@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from crossbar_sim.array.programmed import BACKENDS, ProgrammedMatrix
+from crossbar_sim.array.source import Source
 from device_models.errors import StateError, UsageError, nearest
 
 
@@ -36,6 +37,7 @@ class AnalogLinear(nn.Module):
         self.weight = parameter
         self.register_parameter("bias", bias)
         self.programmed = programmed
+        programmed.source = Source(self, "weight")
         self.backend = checked_backend(backend)
         plan = programmed.matrix.plan
         self.in_features, self.out_features = plan.n_in, plan.n_out
@@ -49,8 +51,6 @@ class AnalogLinear(nn.Module):
             raise UsageError(
                 f"{matrix.name}: the last dimension of its input must be {self.in_features}; shape {tuple(x.shape)}"
             )
-        if self.programmed.loading is None and self.weight is not self.programmed.parameter:
-            raise StateError(f"{matrix.name}: its weight was replaced after programming; map the model again")
         if torch.is_autocast_enabled(x.device.type):
             with torch.autocast(x.device.type, enabled=False):
                 return self._read(x)
@@ -70,9 +70,9 @@ class AnalogLinear(nn.Module):
                 f"{self.programmed.matrix.name}: its weights are loaded by accelerate, so they cannot be moved or "
                 "change their type; do that before the model is dispatched, and map it then"
             )
-        fresh = self.weight is self.programmed.parameter and self.programmed.is_fresh
+        fresh = self.programmed.is_fresh
         super()._apply(fn, recurse)
-        self.programmed.follow(self.weight, fresh)
+        self.programmed.follow(fresh)
         return self
 
     def extra_repr(self) -> str:
