@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from crossbar_sim.bridge.convert import map_model, plan_model
     from crossbar_sim.bridge.hf import load_model
     from crossbar_sim.bridge.load import load_chip
+    from crossbar_sim.bridge.trainer import WriteDevices
+    from crossbar_sim.bridge.writing import write_after_step
     from crossbar_sim.chip import Chip
     from crossbar_sim.spec import ChipSpec
     from crossbar_sim.study.fidelity import FidelityReport, fidelity_report
@@ -47,6 +49,7 @@ _LAZY = {
     "Scenario": "crossbar_sim.study.sweep",
     "SweepResult": "crossbar_sim.study.sweep",
     "Tile": "crossbar_sim.tile",
+    "WriteDevices": "crossbar_sim.bridge.trainer",
     "calibrate_adc_bound": "crossbar_sim.bridge.adc_bound",
     "calibrate_adc_bounds": "crossbar_sim.bridge.adc_bound",
     "checkpoint_contexts": "crossbar_sim.bridge.checkpointing",
@@ -57,6 +60,7 @@ _LAZY = {
     "map_model": "crossbar_sim.bridge.convert",
     "plan_model": "crossbar_sim.bridge.convert",
     "sweep": "crossbar_sim.study.sweep",
+    "write_after_step": "crossbar_sim.bridge.writing",
 }
 
 __all__ = [
@@ -76,6 +80,7 @@ __all__ = [
     "SweepResult",
     "Tile",
     "UsageError",
+    "WriteDevices",
     "calibrate_adc_bound",
     "calibrate_adc_bounds",
     "checkpoint_contexts",
@@ -86,6 +91,7 @@ __all__ = [
     "map_model",
     "plan_model",
     "sweep",
+    "write_after_step",
 ]
 
 

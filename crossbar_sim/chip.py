@@ -63,6 +63,7 @@ class Chip:
             kinds = ", ".join(sorted({programmed.matrix.spec.device.kind for programmed in self.matrices.values()}))
             text = f"chip.set_time({t!r}): devices of kind {kinds} do not change with time"
             warnings.warn(text, InertOptionWarning, stacklevel=2)
+        self._check_fresh()
         self._each(
             lambda programmed: programmed.set_time(t_s, compensated_s), f"ageing to {readable_time(t_s)}", "set_time"
         )
@@ -104,6 +105,7 @@ class Chip:
             text = ", ".join(f"{name} = {value!r}" for name, value in options.items())
             raise UsageError(f"{text}: cannot act, because kind = None switches the compensation off")
         chosen = None if kind is None else kinds[kind](**options)
+        self._check_fresh()
         self._each(
             lambda programmed: programmed.choose_compensation(chosen, self.time_s), "compensating drift", "compensate"
         )
@@ -117,6 +119,11 @@ class Chip:
         """Count clipped inputs and saturated outputs from zero again."""
         for programmed in self.matrices.values():
             programmed.matrix.reset_counts()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether every weight has, bit for bit, the value that was written to its devices."""
+        return all(programmed.is_fresh for programmed in self.matrices.values())
 
     @property
     def tiles(self) -> list[TileAddress]:
@@ -153,6 +160,7 @@ class Chip:
 
     def summary(self) -> ChipSummary:
         """What is on the chip, what of it is simulated, what it costs, and what was clipped so far."""
+        self._check_fresh()
         return summarise(self.plan, self.matrices, self.seed, self.time_s)
 
     def save(self, path: str | Path) -> Path:
@@ -168,6 +176,11 @@ class Chip:
             if any(not np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(now, then, strict=True)):
                 return True
         return False
+
+    def _check_fresh(self) -> None:
+        """StateError where weights changed, before anything is done."""
+        for programmed in self.matrices.values():
+            programmed.check_fresh(resuming=True)
 
     def _each(self, action: Callable[[ProgrammedMatrix], None], what: str, verb: str) -> None:
         """Run `action` on every matrix; until all are done, none may be read: they would be of different states."""

@@ -53,8 +53,8 @@ def write_chip(
             key = f"chip_{len(specs)}"
             specs[key] = matrix.spec
         compensation = programmed.compensation
-        with programmed.values() as parameter:
-            fingerprint = weights_fingerprint(programmed.view.part(parameter))
+        with programmed.values() as part:
+            fingerprint = weights_fingerprint(part)
         layers[name] = {
             "spec": key,
             "weights": fingerprint,

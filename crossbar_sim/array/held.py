@@ -7,7 +7,6 @@ kernel costs microseconds.
 from __future__ import annotations
 
 from operator import is_
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ class Held:
     """Arguments of kernels; arrays share memory with the state, or hold what follows from it."""
 
     def __init__(self, matrix: AnalogMatrix):
-        self._source = _source(matrix)
+        self._source, self._address = _source(matrix), matrix.effective_flat.data_ptr()  # of storages that are shared
         dtype, dac, more = matrix.dtype, matrix.spec.dac, matrix.more_variance
         none = torch.empty(0, dtype=matrix.variance_dtype)
         ranges = torch.empty(0, dtype=dtype) if matrix.input_range is None else matrix.input_range.to(dtype)
@@ -65,11 +64,8 @@ class Held:
             held = matrix.held = cls(matrix)
         return held
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> None:
-        """A copy of the matrix has memory of its own, and gathers its arguments again."""
-
     def _is_of(self, matrix: AnalogMatrix) -> bool:
-        return all(map(is_, self._source, _source(matrix)))
+        return self._address == matrix.effective_flat.data_ptr() and all(map(is_, self._source, _source(matrix)))
 
 
 def _source(matrix: AnalogMatrix) -> tuple[object, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cached_property, lru_cache
 from itertools import groupby
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -150,6 +150,10 @@ class AnalogMatrix:
             name = f"{self.name}, reference columns"
             self.reference_columns = AnalogMatrix(self._zeros(), spec, seed, name, write, beside=self)
         self.age(weight, 0.0)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles gather anew what follows from the state."""
+        return {**self.__dict__, "held": None, "room": None}
 
     @cached_property
     def part_table(self) -> NDArray[np.int64]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Self
+from typing import TypeVar
 
 import torch
 
@@ -16,39 +15,43 @@ from crossbar_sim.array.matrix import AnalogMatrix
 from crossbar_sim.array.read_numba import read_numba
 from crossbar_sim.array.read_torch import read_torch
 from crossbar_sim.array.replay import check_noise_is_known
+from crossbar_sim.array.source import Source
 from crossbar_sim.array.state_memory import StateMemory
-from crossbar_sim.array.view import WHOLE, View
+from crossbar_sim.array.view import View
+from crossbar_sim.array.watch import Watch
 from crossbar_sim.spec import ChipSpec, Compensation
 from device_models.errors import StateError, UsageError
 
 BACKENDS = ("auto", "numba", "torch")
 _NOTHING_TO_DO = nullcontext()
+T = TypeVar("T")
 
 
 class ProgrammedMatrix:
     """One weight matrix on a chip with everything that belongs to its state.
 
-    `parameter` is the caller's tensor, of which `view` gives the matrix (n_out, n_in). It is never written; a later
-    change of it makes the state stale, which the next use refuses.
+    `parameter` is the caller's tensor, or where it stands and which matrix of it this is. It is never written; a later
+    change of its values makes the state stale, which the next use refuses (array.watch says what a read notices; all
+    else compares all values).
 
+    transposed a tensor without more is (n_in, n_out)
     loading    gives the values of a parameter that are not in memory (it is on the meta device) for as long as the
-               context lasts; changes of those cannot be noticed
+               context lasts
     memory     where given, the state is not kept but computed in there whenever it is used: bit for bit the same
     """
 
     def __init__(
         self,
-        parameter: torch.Tensor,
+        parameter: torch.Tensor | Source,
         spec: ChipSpec,
         seed: int,
         name: str,
         *,
-        view: View = WHOLE,
+        transposed: bool = False,
         loading: Callable[[], AbstractContextManager[torch.Tensor]] | None = None,
         memory: StateMemory | None = None,
     ):
-        self.parameter = parameter
-        self.view = view
+        self.source = parameter if isinstance(parameter, Source) else Source.of(parameter, View(transposed=transposed))
         self.loading = loading
         self.memory = memory
         self.compensation = spec.compensation
@@ -63,21 +66,30 @@ class ProgrammedMatrix:
     @property
     def weight(self) -> torch.Tensor:
         """The target weights (n_out, n_in); without values where they are to be loaded."""
-        return self.view(self.parameter)
+        return self.source.matrix()
 
-    def values(self) -> AbstractContextManager[torch.Tensor]:
-        """The parameter with its values."""
-        return nullcontext(self.parameter) if self.loading is None else self.loading()
+    @contextmanager
+    def values(self) -> Iterator[torch.Tensor]:
+        """The part of the parameter that is this matrix, in the order of the parameter, with its values."""
+        if self.loading is None:
+            yield self.source()
+        else:
+            with self.loading() as parameter:
+                yield self.source.view.part(parameter)
 
     @contextmanager
     def target(self) -> Iterator[torch.Tensor]:
         """The target weights (n_out, n_in) with their values."""
-        with self.values() as parameter:
-            yield self.view(parameter)
+        if self.loading is None:
+            yield self.source.matrix()
+        else:
+            with self.loading() as parameter:
+                yield self.source.view(parameter)
 
     def program(self, seed: int, write: int = 0) -> None:
         """Write the present target weights to the devices of `seed`: the state at time 0 and the reference read."""
         with self._in_memory(), self.target() as weight:
+            self.matrix.to(weight.device)  # where a parameter took the place of one on another device
             self.matrix.program(weight, seed, write)
             self._start()
 
@@ -91,11 +103,7 @@ class ProgrammedMatrix:
         if self.compensation is not None and self.compensation.reference == "exact":
             self.compensate()  # a measured reference is what the devices answer now, and changes nothing yet
         self.stale: str | None = None
-        self.mark_fresh()
-
-    def mark_fresh(self) -> None:
-        """Remember the target weights as they are: a later change makes the state stale."""
-        self.version, self.dtype = _version(self.parameter), self.parameter.dtype
+        self.watch = self._watched(lambda source, placed: Watch(source, placed))
 
     def state(self, apart: bool = False) -> AbstractContextManager[None]:
         """While this lasts the state is in memory; `apart` as in StateMemory.lend."""
@@ -167,31 +175,26 @@ class ProgrammedMatrix:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the target weights are those that were programmed."""
-        return _version(self.parameter) == self.version
+        """Whether the target weights have the values that were programmed."""
+        return self._watched(self.watch.is_fresh)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        twin = copy.copy(self)
-        memo[id(self)] = twin
-        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        if self.is_fresh:
-            twin.mark_fresh()  # a copied tensor counts its changes anew
-        return twin
+    def _watched(self, look: Callable[[Source, bool], T]) -> T:
+        """What `look` gives for the weights with their values, and for whether their tensor is always the same."""
+        if self.loading is None:
+            return look(self.source, True)
+        with self.loading() as parameter:
+            return look(Source.of(parameter), False)
 
-    def follow(self, parameter: torch.Tensor, fresh: bool) -> None:
+    def follow(self, fresh: bool) -> None:
         """Go where `.to()` moved the target weights; where their float type changed, compute the state again from them.
 
         Ranges, time and read number stay. Weights that were not `fresh` before stay refused.
         """
-        self.parameter = parameter
+        parameter = self.source.whole()
         if parameter.device.type == "meta":
             return
         self.matrix.to(parameter.device)
-        if not fresh:
-            self.version = -1
-            return
-        if parameter.dtype == self.dtype:
-            self.mark_fresh()
+        if not fresh or parameter.dtype == self.watch.fingerprint.dtype:
             return
         t_s, compensated_s, reads = self.matrix.time_s, self.compensated_s, self.matrix.reads
         self.program(self.matrix.seed, self.matrix.write)
@@ -200,13 +203,15 @@ class ProgrammedMatrix:
 
     def read(self, x: torch.Tensor, bias: torch.Tensor | None = None, backend: str = "auto") -> torch.Tensor:
         """One read of vectors x (T, n_in): y (T, n_out). Each call takes the next read number."""
-        self.check_fresh()
+        if self.stale or not self._watched(self.watch.seems_fresh):
+            self.check_fresh()
         matrix = self.matrix
         if matrix.input_range is None and matrix.needs_calibration:
             raise StateError(f"{matrix.name}: its dac.range is found on calibration data, but none were given")
         if self.observer is not None:
             self.observer(x)
-        use_numba = _use_numba(backend, x, (x, self.parameter, bias), matrix.name)
+        inputs = (x, self.source.whole(), bias) if torch.is_grad_enabled() else ()
+        use_numba = _use_numba(backend, x, inputs, matrix.name)
         check_noise_is_known(matrix)
         number = matrix.reads
         matrix.reads += 1
@@ -247,14 +252,9 @@ class ProgrammedMatrix:
             raise StateError(f"{self.matrix.name}: {self.stale}")
 
 
-def _version(tensor: torch.Tensor) -> int | None:
-    """Counts in-place changes of a tensor; tensors made in inference mode cannot be counted."""
-    return None if tensor.is_inference() else tensor._version
-
-
 def _use_numba(backend: str, x: torch.Tensor, inputs: tuple[torch.Tensor | None, ...], name: str) -> bool:
     """Whether this call runs on the Numba kernels: on the CPU, where no gradient is asked for."""
-    differentiable = torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in inputs)
+    differentiable = any(part is not None and part.requires_grad for part in inputs)
     possible = x.device.type == "cpu" and not differentiable
     if backend == "numba" and not possible:
         reason = (

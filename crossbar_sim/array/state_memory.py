@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
 
 import torch
 
@@ -59,5 +58,6 @@ class StateMemory:
                 room = self._room[name, dtype] = torch.empty(size, dtype=dtype)
         return room[:size]
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return type(self)()
+    def __reduce__(self) -> tuple[type[StateMemory], tuple[()]]:
+        """Copies and pickles have room of their own, with nothing in it."""
+        return type(self), ()

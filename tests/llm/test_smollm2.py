@@ -41,6 +41,20 @@ def test_digital_perplexity_is_the_published_one(smollm2, shared_data):
     assert found["perplexity"] == pytest.approx(WIKITEXT_PERPLEXITY_16, abs=0.01)
 
 
+def test_the_model_is_a_plain_one(smollm2, tmp_path):
+    """Nothing says that its weights were quantised once: it is saved, loaded and trained as any other."""
+    transformers = pytest.importorskip("transformers")
+    model, _ = smollm2
+    model.save_pretrained(tmp_path)
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype="float32")
+    assert set(vars(model)) - {"name_or_path"} == set(vars(again)) - {"name_or_path"}
+    assert {*vars(model.config)} <= {*vars(again.config)}
+    assert model.state_dict().keys() == again.state_dict().keys()
+    assert all(map(torch.equal, model.state_dict().values(), again.state_dict().values()))
+    arguments = transformers.TrainingArguments(output_dir=str(tmp_path / "out"), report_to="none", use_cpu=True)
+    assert transformers.Trainer(model, arguments).model is model
+
+
 def test_multiple_choice_equals_a_plain_loop(smollm2, shared_data):
     model, tokenizer = smollm2
     path = shared_data / "arc_easy.jsonl"
