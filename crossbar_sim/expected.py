@@ -63,6 +63,8 @@ class Layer(NamedTuple):
     spec: ChipSpec
     tiles: TilePlan
     weight: torch.Tensor
+    per_token: float = 1.0
+    """How many of the vectors of a forward read it: fewer than all read an expert of a mixture."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,12 @@ def expect(layers: Iterable[Layer], vectors: int = VECTORS, regenerated: bool = 
     state = references = room = mapping_bytes = passing = 0
     for layer in layers:
         cost = _Cost(layer, _traits(layer.spec))
-        digital += vectors * cost.cells
+        own_vectors = vectors * layer.per_token
+        digital += own_vectors * cost.cells
         mapping += cost.state_work() + cost.probe_work + cost.descent_work
         # a state that is not kept is computed by its next reader
         set_time += 0.0 if regenerated and cost.probes == 0 else cost.state_work(later=True) + cost.probe_work
-        forward += cost.read_work(vectors) + (cost.state_work(later=True) if regenerated else 0.0)
+        forward += cost.read_work(own_vectors) + (cost.state_work(later=True) if regenerated else 0.0)
         state = max(state, cost.state_bytes) if regenerated else state + cost.state_bytes
         references += cost.reference_bytes
         room = max(room, cost.room_bytes)
@@ -167,7 +170,7 @@ class _Cost:
     """The costs of one layer."""
 
     def __init__(self, layer: Layer, traits: _Traits):
-        self.spec, self.tiles, self.weight = layer
+        self.spec, self.tiles, self.weight, _ = layer
         self.how = traits
         self.cells = self.tiles.n_in * self.tiles.n_out
         self.planes = len(traits.layout.planes)
@@ -219,7 +222,7 @@ class _Cost:
         read = self.spec.programming.batch * (self.how.features + self.how.noisy) * PROBED * self.cells
         return self.spec.programming.steps * (read + self.state_work() + DESCENT * self.cells)
 
-    def read_work(self, vectors: int) -> float:
+    def read_work(self, vectors: float) -> float:
         how = self.how
         read = how.conversions * how.planes_read
         products = self.cells * read * (PRODUCT * how.features + NOISY_PRODUCT * how.noisy)

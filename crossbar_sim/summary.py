@@ -98,7 +98,10 @@ def summarise(plan: ModelPlan, matrices: Mapping[str, ProgrammedMatrix], seed: i
         chips.setdefault((spec.key_but_bound(), programmed.compensation), []).append(spec)
     memories = (programmed.memory for programmed in matrices.values())
     shared = {id(memory): memory for memory in memories if memory is not None}
-    layers = [Layer(_present(each), each.matrix.plan, each.weight) for each in matrices.values()]
+    layers = [
+        Layer(_present(each), each.matrix.plan, each.weight, plan.per_token.get(name, 1.0))
+        for name, each in matrices.items()
+    ]
     references = [programmed.reference for programmed in matrices.values() if programmed.reference is not None]
     return ChipSummary(
         plan=plan,

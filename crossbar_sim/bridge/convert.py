@@ -242,9 +242,11 @@ def plan_model(
     checked_state(state)
     survey = survey_model(model)
     plan = plan_survey(survey, chip, rules, type(model).__name__)
-    own = [Layer(spec, tiles, survey.matrices[name].values) for name, spec, tiles in plan]
+    own = [
+        Layer(spec, tiles, survey.matrices[name].values, plan.per_token.get(name, 1.0)) for name, spec, tiles in plan
+    ]
     expected = expect(own, vectors, state == "regenerated")
-    return PlannedModel(plan.layers, plan.digital, plan.coverage, expected=expected)
+    return PlannedModel(plan.layers, plan.digital, plan.coverage, plan.per_token, expected=expected)
 
 
 def plan_survey(survey: Survey, chip: ChipSpec, rules: Rules | None, what: str) -> ModelPlan:
@@ -273,6 +275,7 @@ def plan_survey(survey: Survey, chip: ChipSpec, rules: Rules | None, what: str) 
         {name: (spec, _plan(matrices[name].shape, spec)) for name, spec in mapped.items()},
         digital=tuple(name for name in digital if name in by_rule),
         coverage=_coverage(survey, list(mapped), digital, aside),
+        per_token={name: share for name in mapped if (share := matrices[name].matrix.per_token) != 1},
     )
 
 

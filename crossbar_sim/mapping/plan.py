@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from crossbar_sim.mapping.coverage import Coverage, pattern_of
 from crossbar_sim.spec import ChipSpec, TileSpec
@@ -84,6 +84,8 @@ class ModelPlan:
     layers: Mapping[str, tuple[ChipSpec, TilePlan]]
     digital: tuple[str, ...] = ()
     coverage: Coverage | None = None
+    per_token: Mapping[str, float] = field(default_factory=dict)
+    """How often a token reads a matrix, for those that not every token reads: experts of a mixture."""
 
     def __iter__(self) -> Iterator[tuple[str, ChipSpec, TilePlan]]:
         return ((name, spec, plan) for name, (spec, plan) in self.layers.items())

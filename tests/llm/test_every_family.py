@@ -97,3 +97,15 @@ def test_a_mixture_on_a_noisy_chip_drifts_and_comes_back(name, tmp_path):
         mapped.chip.reset_reads()
         loaded.chip.reset_reads()
         assert torch.equal(loaded(**small_inputs()).logits, mapped(**small_inputs()).logits)
+
+
+def test_resized_embeddings_are_noticed():
+    for tied in (False, True):
+        config = transformers.LlamaConfig(
+            vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
+            tie_word_embeddings=tied, pad_token_id=0,
+        )  # fmt: skip
+        mapped = cs.map_model(transformers.AutoModelForCausalLM.from_config(config).eval(), IDEAL)
+        mapped.resize_token_embeddings(100)
+        with pytest.raises(cs.StateError, match="^lm_head: "), torch.no_grad():
+            mapped(**small_inputs())
