@@ -36,7 +36,7 @@ def first_order_loss(
     Returns    largest loss of the tile; infinity where a conductance is negative or not finite
     Valid      error of the ratio form G / (1 + C) below 0.4 % of the output at C = 0.2, 2 % at C = 0.6
     Source     first-order expansion of the nodal equations; N. Lepri et al., IEEE TED 69 (2022) compares such models
-    Test       tests/oracles/test_circuit_oracles.py, tests/unit/test_circuit_closed_form.py
+    Test       tests/oracles/test_circuit_oracles.py, tests/unit/test_circuit_effective.py
     """
     _word_line_loss(g, wl_ohm * S_per_unit, wl_far_S / S_per_unit, per_node, loss)
     return float(_add_bit_line_loss(g, bl_ohm * S_per_unit, per_node, loss))

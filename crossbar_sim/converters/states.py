@@ -38,21 +38,21 @@ class ExactReadout(NamedTuple):
 
 
 class UniformAdc(NamedTuple):
-    """code = clip(rint(v / step), -levels, levels)"""
+    """Rounds to the nearest level: code = clip(rint(v / step), -levels, levels)."""
 
     step: float
     levels: int
 
 
 class StochasticAdc(NamedTuple):
-    """code = clip(floor(v / step + dither), -levels, levels)"""
+    """Rounds at random, by the dither: code = clip(floor(v / step + dither), -levels, levels)."""
 
     step: float
     levels: int
 
 
 class AsymmetricAdc(NamedTuple):
-    """Levels lower + k (upper - lower) / top, k = 0 ... top"""
+    """Rounds to the nearest of the levels lower + k (upper - lower) / top, k = 0 ... top."""
 
     lower: float
     upper: float
@@ -60,7 +60,7 @@ class AsymmetricAdc(NamedTuple):
 
 
 class MidriseAdc(NamedTuple):
-    """Levels (k + 1/2) step, k = -half ... half - 1"""
+    """Rounds to the nearest of the levels (k + 1/2) step, k = -half ... half - 1."""
 
     step: float
     half: int

@@ -44,7 +44,7 @@ class _Job:
 
     def __init__(self, ranges: list[tuple[Work, int, int]]):
         self._left = iter(ranges)
-        self._ended: dict[int, threading.Event] = {}  # of each thread that has begun
+        self._busy: dict[int, threading.Lock] = {}  # held by each thread from its begin to its end
         self._results: list[int] = []
         self._errors: list[BaseException] = []
 
@@ -53,7 +53,9 @@ class _Job:
 
         An error of one range leaves the others as they are; an interrupt ends the job, because the user wants it to.
         """
-        ended = self._ended[thread] = threading.Event()
+        busy = threading.Lock()
+        busy.acquire()
+        self._busy[thread] = busy
         _inside.now = True
         try:
             for work, first, last in self._left:
@@ -65,7 +67,7 @@ class _Job:
             self.interrupt(error)
         finally:
             _inside.now = False
-            ended.set()
+            busy.release()
 
     def interrupt(self, error: BaseException) -> None:
         """Let no thread begin another range."""
@@ -81,8 +83,9 @@ class _Job:
         """
         while True:
             try:
-                for ended in [ended for thread, ended in list(self._ended.items()) if thread != 0]:
-                    ended.wait()
+                for busy in [busy for thread, busy in list(self._busy.items()) if thread != 0]:
+                    with busy:
+                        pass
                 return
             except KeyboardInterrupt as error:
                 self.interrupt(error)
@@ -91,7 +94,7 @@ class _Job:
         """The sum of all results, once no thread is at work any more; raises the first error in time."""
         if self._errors:
             raise self._errors[0]
-        if 0 not in self._ended:  # it was interrupted on its way to `work`, in ctypes, which drops exceptions
+        if 0 not in self._busy:  # it was interrupted on its way to `work`, in ctypes, which drops exceptions
             raise KeyboardInterrupt
         return sum(self._results)
 

@@ -9,6 +9,8 @@ from device_models.units import unit_of
 
 
 class ExplainedField(NamedTuple):
+    """One value of a specification: a row of the table that `explain` prints."""
+
     path: str
     value: str
     unit: str
