@@ -31,8 +31,8 @@ class WriteDevices(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **others: Any
     ) -> None:
-        """Refuse a model that is not on a chip."""
-        chip_of(model)
+        """Write the weights of the checkpoint that training is resumed from."""
+        write_devices(chip_of(model), state.global_step, self.at)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **others: Any

@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -169,6 +170,21 @@ def test_every_way_to_offload(kind, state, inplace, tmp_path):
         assert torch.equal(read(original), read(model()))
         assert mapped[2]._hf_hook.weights_map is original[2]._hf_hook.weights_map
         assert mapped[2]._hf_hook is not original[2]._hf_hook
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_a_change_of_offloaded_weights_is_refused_until_they_are_written(kind, tmp_path):
+    mapped = cs.map_model(OFFLOADS[kind](tmp_path), PCM)
+    before = read(mapped)
+    if kind == "memory":
+        mapped[0]._hf_hook.weights_map["weight"].data.mul_(2)
+    else:
+        np.memmap(tmp_path / "0.weight.dat", np.float32, "r+")[:] *= 2
+    for use in (lambda: read(mapped), lambda: mapped.chip.set_time("1h"), mapped.chip.summary):
+        with pytest.raises(cs.StateError, match="0: its weights changed after they were programmed"):
+            use()
+    mapped.chip.reprogram()
+    assert not torch.equal(read(mapped), before)
 
 
 def test_hooks_can_be_removed_from_copy_and_original(tmp_path):

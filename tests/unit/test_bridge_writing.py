@@ -129,7 +129,7 @@ def train(llama_folder, tmp_path):
     """Trains a tiny Llama and gives its losses, mapped or digital, with callbacks and options of the Trainer."""
     transformers = pytest.importorskip("transformers")
 
-    def run(chip=None, callbacks=(), seed=0, **options):
+    def run(chip=None, callbacks=(), seed=0, resume=None, **options):
         model, _ = cs.load_model(str(llama_folder))
         model.train()
         if chip is not None:
@@ -151,7 +151,7 @@ def train(llama_folder, tmp_path):
         trainer = transformers.Trainer(
             model, arguments, train_dataset=Texts(), eval_dataset=Texts(), callbacks=list(callbacks)
         )
-        trainer.train()
+        trainer.train(resume_from_checkpoint=resume)
         return trainer, [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
     return run
@@ -196,6 +196,16 @@ def test_at_the_end_the_devices_hold_the_weights_that_were_best(train):
     assert (model.chip.write, model.chip.time_s) == (6, 3600.0)
     with torch.no_grad():
         model(torch.arange(2, 12)[None])
+
+
+def test_a_training_that_is_resumed_meets_the_devices_of_one_that_was_not_interrupted(train):
+    chip = PCM.evolve(read_noise=None)
+    options = {"callbacks": [cs.WriteDevices(at="1d")], "save_strategy": "steps", "save_steps": 3}
+    whole, expected = train(chip, **options)
+    checkpoint = f"{whole.args.output_dir}/checkpoint-3"
+    resumed, found = train(chip, resume=checkpoint, **options)
+    assert found[-3:] == pytest.approx(expected[-3:], abs=1e-6)
+    assert resumed.model.chip.write == whole.model.chip.write == 6
 
 
 def test_a_trainer_of_a_model_whose_best_weights_are_the_last(train):
