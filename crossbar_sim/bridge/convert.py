@@ -161,10 +161,11 @@ def direct_layers(model: nn.Module, survey: Survey, slots: Mapping[str, Any]) ->
         follow = partial(_follow, [(each, programmed[each.name]) for each in own if each.name in programmed])
         found.append(Direct(path or ROOT, layer, own, follow if programmed else None))
     for path, users in survey.direct.items():
-        used = [name for name in users if name in slots]
-        if used:
+        paths = {survey.matrices[name].path for name in users if name in slots}
+        if paths:
             layer = model.get_submodule(path)
-            own = [_held(name, model.get_submodule(name), survey.matrices[name], slots) for name in used]
+            used = [(name, survey.matrices[name]) for name in users if survey.matrices[name].path in paths]
+            own = [_held(name, model.get_submodule(each.path), each, slots) for name, each in used]
             found.append(Direct(path or ROOT, layer, own))
     return found
 
@@ -345,10 +346,8 @@ def _check_weight(name: str, found: Found) -> None:
 def _check_layer(name: str, found: Found) -> None:
     """Whether a layer does nothing besides, and its weights have values."""
     layer, owner = found.layer, found.layer.get_submodule(found.matrix.owner)
-    if nn.utils.parametrize.is_parametrized(layer) or nn.utils.parametrize.is_parametrized(owner):
-        raise UsageError(f"{name}: has hooks, a parametrisation or a forward of its own, which would be lost")
     if found.kind.replaces:
-        patched = "forward" in vars(layer) and not is_placed(layer)
+        patched = ("forward" in vars(layer) and not is_placed(layer)) or nn.utils.parametrize.is_parametrized(layer)
         if patched or layer._forward_hooks or layer._forward_pre_hooks:
             raise UsageError(f"{name}: has hooks, a parametrisation or a forward of its own, which would be lost")
     if found.parameter.device.type == "meta" and not is_offloaded(owner):

@@ -75,24 +75,31 @@ def transposed_convolution(
     x = x.movedim(1, -1).unflatten(-1, (groups, -1))  # (vectors, *positions, groups, channels of a group)
     outputs = [read(x.select(n + 1, g)) for g, read in enumerate(reads.of_groups(weight, groups))]
     patches = torch.cat([y.unflatten(-1, (-1, *kernel)) for y in outputs], n + 1).movedim(n + 1, 1)
-    # (vectors, channels, *positions, *kernel)
-    inside = [slice(p, p + size) for p, size in zip(padding, like[-n:], strict=True)]
-    reach = [
-        max((positions - 1) * s + d * (k - 1) + 1, cut.stop)
-        for positions, s, d, k, cut in zip(x.shape[1:], stride, dilation, kernel, inside, strict=False)
-    ]
-    y = patches.new_zeros((*patches.shape[:2], *reach))
-    for place in itertools.product(*map(range, kernel)):
-        first = [d * k for d, k in zip(dilation, place, strict=True)]
-        target = [
-            slice(start, start + (positions - 1) * s + 1, s)
-            for start, positions, s in zip(first, x.shape[1:], stride, strict=False)
-        ]
-        y[(..., *target)] += patches[(..., *place)]
-    y = y[(..., *inside)]
+    ends = [p + size for p, size in zip(padding, like[-n:], strict=True)]
+    inside: Any = tuple(map(slice, padding, ends))
+    y = _add_patches(patches, ends, stride, dilation)[(..., *inside)]
     if bias is not None:
         y = y + bias.to(y.dtype).reshape(-1, *[1] * n)
     return y.reshape(like).contiguous()
+
+
+def _add_patches(
+    patches: torch.Tensor, ends: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> torch.Tensor:
+    """Patches (vectors, channels, *positions, *kernel), added where they overlap; as long as they reach or `ends` say."""
+    n = len(ends)
+    positions, kernel = patches.shape[2 : n + 2], patches.shape[n + 2 :]
+    lengths = [(many - 1) * s + 1 for many, s in zip(positions, stride, strict=True)]
+    reach = [length + d * (k - 1) for length, d, k in zip(lengths, dilation, kernel, strict=True)]
+    y = patches.new_zeros((*patches.shape[:2], *map(max, reach, ends)))
+    place: Any
+    for place in itertools.product(*map(range, kernel)):
+        starts = [d * k for d, k in zip(dilation, place, strict=True)]
+        target: Any = tuple(
+            slice(start, start + length, s) for start, length, s in zip(starts, lengths, stride, strict=True)
+        )
+        y[(..., *target)] += patches[(..., *place)]
+    return y
 
 
 def general_convolution(
@@ -124,7 +131,7 @@ def _result(
     return function(*empty, *options).shape
 
 
-def _each(value: int | Sequence[int], n: int) -> list[int]:
+def _each(value: Any, n: int) -> list[int]:
     """One number for each of `n` dimensions."""
     values = [value] if isinstance(value, int) else list(value)
     return values * n if len(values) == 1 else values
