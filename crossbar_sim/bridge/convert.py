@@ -142,7 +142,11 @@ def map_survey(
             part.activation_relu_or_gelu = 0  # its fused path would take the weights and pass the layers by
     slots = {name: ChipSlot(programmed, backend) for name, programmed in matrices.items()}
     for direct in direct_layers(mapped, survey, slots):
-        own = [each for each in direct.matrices if each.name in matrices and each.name not in replaced.values()]
+        own = [
+            held
+            for held in direct.matrices
+            if held.name in matrices and (survey.matrices[held.name].path or ROOT) == direct.name
+        ]
         for held in own:
             _stand_in(held, matrices[held.name])
         direct.install(partial(_follow, [matrices[held.name] for held in own]) if own else None)
@@ -159,9 +163,15 @@ def direct_layers(model: nn.Module, survey: Survey, slots: Mapping[str, Slot]) -
             layer = model.get_submodule(path)
             own = [_held(name, layer, survey.matrices[name], slots) for name in names]
             found.append(Direct(path or ROOT, layer, own))
-    for path, users in survey.direct.items():
-        if used := [name for name in users if name in slots]:
-            own = [_held(name, model.get_submodule(name), survey.matrices[name], slots) for name in used]
+    for path, names in survey.direct.items():
+        used = {name: survey.matrices[name] for name in names}
+        paths = {each.path for name, each in used.items() if name in slots}
+        if paths:
+            own = [
+                _held(name, model.get_submodule(each.path), each, slots)
+                for name, each in used.items()
+                if each.path in paths
+            ]
             found.append(Direct(path or ROOT, model.get_submodule(path), own))
     return found
 
@@ -349,10 +359,8 @@ def _check_weight(name: str, found: Found) -> None:
 def _check_layer(name: str, found: Found) -> None:
     """Whether a layer does nothing besides, and its weights have values."""
     layer, owner = found.layer, found.layer.get_submodule(found.matrix.owner)
-    if nn.utils.parametrize.is_parametrized(layer) or nn.utils.parametrize.is_parametrized(owner):
-        raise UsageError(f"{name}: has hooks, a parametrisation or a forward of its own, which would be lost")
     if found.kind.replaces:
-        patched = "forward" in vars(layer) and not is_placed(layer)
+        patched = ("forward" in vars(layer) and not is_placed(layer)) or nn.utils.parametrize.is_parametrized(layer)
         if patched or layer._forward_hooks or layer._forward_pre_hooks:
             raise UsageError(f"{name}: has hooks, a parametrisation or a forward of its own, which would be lost")
     if found.parameter.device.type == "meta" and not is_offloaded(owner):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -115,12 +116,26 @@ class _Reads(TorchFunctionMode):
         super().__init__()
         self.direct = direct
         self.places: dict[int, dict[Place, Held]] = {}
+        self.wholes: dict[int, dict[Place, list[Held]]] = {}
+        """The matrices of a whole parameter in their order; both by the storage it lies in."""
         self.casts: list[torch.Tensor] = []
         """They live as long as their places, so that no other tensor takes their memory meanwhile."""
+        matrices: dict[tuple[int, str], list[Held]] = {}
         for held in direct.matrices:
-            parameter = getattr(held.owner, held.attribute)
-            places = self.places.setdefault(_storage(parameter), {})
-            places[_place(held.view(parameter.detach()))] = held
+            if held.attribute in held.owner._parameters:  # one that is computed at each forward is digital
+                matrices.setdefault((id(held.owner), held.attribute), []).append(held)
+        for own in matrices.values():
+            self._know(getattr(own[0].owner, own[0].attribute).detach(), own)
+
+    def _know(self, parameter: torch.Tensor, matrices: list[Held]) -> None:
+        """Where a parameter or a copy of it lies, and where the matrices in it do."""
+        storage = _storage(parameter)
+        self.wholes.setdefault(storage, {})[_place(parameter)] = matrices
+        places = self.places.setdefault(storage, {})
+        for each in matrices:
+            matrix = each.view(parameter)
+            if _storage(matrix) == storage:  # it is a copy where its rows are no rows in memory, as in channels_last
+                places[_place(matrix)] = each
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         from crossbar_sim.bridge.products import PRODUCTS
@@ -141,16 +156,15 @@ class _Reads(TorchFunctionMode):
 
     def _follow_cast(self, weight: torch.Tensor, cast: torch.Tensor) -> bool:
         """Know the matrices of a weight in a copy of another type, as in ``F.linear(x, self.weight.float())``."""
-        held = self.of(weight)
-        places = {} if held is None else {_place(cast): held}
-        for each in self.places[_storage(weight)].values():
-            parameter = getattr(each.owner, each.attribute)
-            if weight.shape == parameter.shape and weight.stride() == parameter.stride():
-                places[_place(each.view(cast))] = each
-        if places:
-            self.places.setdefault(_storage(cast), {}).update(places)
-            self.casts.append(cast)
-        return bool(places)
+        held, whole = self.of(weight), self.wholes.get(_storage(weight), {}).get(_place(weight))
+        if held is not None:
+            self.places.setdefault(_storage(cast), {})[_place(cast)] = held
+        if whole is not None:
+            self._know(cast, whole)
+        if held is None and whole is None:
+            return False
+        self.casts.append(cast)
+        return True
 
     def holds(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is a parameter of the chip or a view of one."""
@@ -166,11 +180,21 @@ class _Reads(TorchFunctionMode):
             return nn.functional.linear(x, weight, bias)
         held = self.of(weight)
         if held is None:
-            raise UsageError(
-                f"{self.direct.name}: multiplies by a part of shape {tuple(weight.shape)} of its weights that is no "
-                f'matrix of the chip; keep it digital with the rule {{{self._rule}: "digital"}}'
-            )
+            raise self._no_matrix(weight)
         return held.slot(x, weight, bias)
+
+    def of_groups(self, weight: torch.Tensor, groups: int) -> list[Callable[..., torch.Tensor]]:
+        """For each group of a whole parameter of a convolution: what reads (x, bias=None) through its matrix."""
+        matrices = self.wholes.get(_storage(weight), {}).get(_place(weight), [])
+        if len(matrices) != groups:
+            raise self._no_matrix(weight)
+        return [partial(held.slot, weight=held.view(weight)) for held in matrices]
+
+    def _no_matrix(self, weight: torch.Tensor) -> UsageError:
+        return UsageError(
+            f"{self.direct.name}: multiplies by a part of shape {tuple(weight.shape)} of its weights that is no "
+            f'matrix of the chip; keep it digital with the rule {{{self._rule}: "digital"}}'
+        )
 
     def refusal(self, used: torch.Tensor, func: Any) -> UsageError:
         """The error for a use of a weight that is no product."""

@@ -55,7 +55,7 @@ class Survey(NamedTuple):
     tables: dict[str, int]
     """Weights of each table of vectors that are looked up, such as an embedding."""
     direct: dict[str, list[str]]
-    """For each layer that takes the weights of layers within it: those layers."""
+    """For each layer that takes the weights of layers within it: their matrices."""
 
 
 def survey_model(model: nn.Module) -> Survey:
@@ -69,7 +69,8 @@ def survey_model(model: nn.Module) -> Survey:
         if isinstance(layer, AnalogLayer) or is_direct(layer):
             raise UsageError(f"{path or ROOT}: is on a chip already; map the digital model instead")
         own = {name: p for name, p in layer._parameters.items() if p is not None and (id(layer), name) not in known}
-        kind = kind_of(layer) if own or isinstance(layer, nn.MultiheadAttention) else None
+        elsewhere = isinstance(layer, nn.MultiheadAttention) or nn.utils.parametrize.is_parametrized(layer)
+        kind = kind_of(layer) if own or elsewhere else None
         if kind is not None:
             for suffix, matrix in kind.matrices(layer).items():
                 name = ".".join(part for part in (path, suffix) if part) or ROOT
@@ -102,20 +103,23 @@ def _may_be_matrix(parameter: nn.Parameter) -> bool:
 
 def _users_of_weights(modules: dict[str, nn.Module], matrices: dict[str, Found]) -> Iterator[tuple[str, list[str]]]:
     """Layers that name the weight of a layer within them in their code, as in ``F.linear(x, self.proj.weight)``."""
-    replaced = {found.path for found in matrices.values() if found.kind.replaces}
+    within: dict[tuple[str, str], list[str]] = {}
+    for name, found in matrices.items():
+        if not found.matrix.owner:
+            within.setdefault((found.path, found.matrix.attribute), []).append(name)
     for path, layer in modules.items():
         kind: Any = type(layer)
-        names = _weights_named(kind)
-        used = [f"{path}.{name}" if path else name for name in layer._modules if name in names]
-        used = [name for name in used if name in replaced]
+        named = [each for each in sorted(_weights_named(kind)) if each[0] in layer._modules]
+        keys = [(f"{path}.{child}" if path else child, attribute) for child, attribute in named]
+        used = [name for key in keys for name in within.get(key, ())]
         if used:
             yield path, used
 
 
-_WEIGHT = re.compile(r"\bself\.(\w+)\.weight\b(?!\.(?:dtype|device|shape|size|requires_grad))")
+_WEIGHT = re.compile(r"\bself\.(\w+)\.(\w+)\b(?!\.(?:dtype|device|shape|size|requires_grad))")
 
 
 @cache
-def _weights_named(kind: Any) -> frozenset[str]:
-    """Attributes whose `.weight` the methods of a class use."""
+def _weights_named(kind: Any) -> frozenset[tuple[str, str]]:
+    """Attributes of attributes that the methods of a class use, such as the weight of a layer within."""
     return frozenset(name for source in methods_of(kind) for name in _WEIGHT.findall(source))

@@ -107,5 +107,5 @@ def test_resized_embeddings_are_noticed():
         )  # fmt: skip
         mapped = cs.map_model(transformers.AutoModelForCausalLM.from_config(config).eval(), IDEAL)
         mapped.resize_token_embeddings(100)
-        with pytest.raises(cs.StateError, match="^lm_head: "), torch.no_grad():
+        with pytest.raises(cs.StateError, match=r"^lm_head: "), torch.no_grad():
             mapped(**small_inputs())

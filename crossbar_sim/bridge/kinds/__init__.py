@@ -6,9 +6,12 @@ from torch import nn
 
 from crossbar_sim.bridge.kinds.attention import AttentionKind
 from crossbar_sim.bridge.kinds.base import AbstractKind, Matrix
+from crossbar_sim.bridge.kinds.bilinear import BilinearKind
+from crossbar_sim.bridge.kinds.convolution import ConvolutionKind
 from crossbar_sim.bridge.kinds.experts import ExpertsKind, FlatExpertsKind, GroupedLinearKind, RouterKind
 from crossbar_sim.bridge.kinds.functional import FunctionalKind
 from crossbar_sim.bridge.kinds.linear import LinearKind, TransposedKind
+from crossbar_sim.bridge.kinds.recurrent import RecurrentKind
 
 KINDS: tuple[AbstractKind, ...] = (
     RouterKind(),
@@ -18,6 +21,9 @@ KINDS: tuple[AbstractKind, ...] = (
     AttentionKind(),
     TransposedKind(),
     LinearKind(),
+    ConvolutionKind(),
+    RecurrentKind(),
+    BilinearKind(),
     FunctionalKind(),
 )
 """The first that matches decides."""

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from crossbar_sim.bridge.products.attention import ATTENTION
+from crossbar_sim.bridge.products.convolution import CONVOLUTION
 from crossbar_sim.bridge.products.matmul import MATMUL
+from crossbar_sim.bridge.products.recurrent import RECURRENT
 
-PRODUCTS: dict[Any, Callable[..., Any]] = {**MATMUL, **ATTENTION}
+PRODUCTS: dict[Any, Callable[..., Any]] = {**MATMUL, **ATTENTION, **CONVOLUTION, **RECURRENT}
 
 __all__ = ["PRODUCTS"]
