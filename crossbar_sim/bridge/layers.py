@@ -70,7 +70,7 @@ class AnalogLinear(nn.Module):
                 f"{self.programmed.matrix.name}: its weights are loaded by accelerate, so they cannot be moved or "
                 "change their type; do that before the model is dispatched, and map it then"
             )
-        fresh = self.programmed.is_fresh
+        fresh = self.programmed.may_follow
         super()._apply(fn, recurse)
         self.programmed.follow(fresh)
         return self
