@@ -103,7 +103,7 @@ class ProgrammedMatrix:
         if self.compensation is not None and self.compensation.reference == "exact":
             self.compensate()  # a measured reference is what the devices answer now, and changes nothing yet
         self.stale: str | None = None
-        self.watch = self._watched(lambda source, placed: Watch(source, placed))
+        self.watch = self._watched(Watch)
 
     def state(self, apart: bool = False) -> AbstractContextManager[None]:
         """While this lasts the state is in memory; `apart` as in StateMemory.lend."""
@@ -178,17 +178,23 @@ class ProgrammedMatrix:
         """Whether the target weights have the values that were programmed."""
         return self._watched(self.watch.is_fresh)
 
+    @property
+    def may_follow(self) -> bool:
+        """Whether `follow` may take the state along: asked before the layer is moved, but maybe after one that shares
+        its weights was."""
+        return self._watched(self.watch.was_cast) or self.is_fresh
+
     def _watched(self, look: Callable[[Source, bool], T]) -> T:
         """What `look` gives for the weights with their values, and for whether their tensor is always the same."""
         if self.loading is None:
             return look(self.source, True)
         with self.loading() as parameter:
-            return look(Source.of(parameter), False)
+            return look(Source.of(parameter, self.source.view), False)
 
     def follow(self, fresh: bool) -> None:
         """Go where `.to()` moved the target weights; where their float type changed, compute the state again from them.
 
-        Ranges, time and read number stay. Weights that were not `fresh` before stay refused.
+        Ranges, time and read number stay. Weights that were not `fresh` before (`may_follow`) stay refused.
         """
         parameter = self.source.whole()
         if parameter.device.type == "meta":

@@ -84,6 +84,7 @@ class Watch:
 
     def _forget(self) -> None:
         self._known: _Known | None = None
+        self._is_stale = False
         self._next_phase, self._free_reads = 0, _FREE_READS
         self._compared_at, self._reads_s = 0.0, _reads.cost_s
 
@@ -98,6 +99,17 @@ class Watch:
         """Whether all values are the same."""
         self._free_reads = _FREE_READS
         return self._compare(source, placed)
+
+    def was_cast(self, source: Source, placed: bool = True) -> bool:
+        """Whether the tensor has another type and no other sign of a change: as one has that a layer shares with
+        another, when `.to()` comes to the second."""
+        known, whole = self._known, source.whole()
+        if whole.dtype == self.fingerprint.dtype or self._is_stale:
+            return False
+        if known is None:  # a copy, which never saw the tensor
+            return True
+        same = whole is known.whole and _state(whole)[0] == known.state[0]
+        return same and _steps.get(known.storage, 0) == known.n_steps
 
     def seems_fresh(self, source: Source, placed: bool = True) -> bool:
         """What is seen of that within a hundredth of the time of a read, mostly."""
@@ -130,7 +142,8 @@ class Watch:
         start, whole = perf_counter(), source.whole()
         state, storage = _state(whole), _storage(whole)
         n_steps, weight = _steps.get(storage, 0), source()
-        if not self.fingerprint.is_of(weight):
+        self._is_stale = not self.fingerprint.is_of(weight)
+        if self._is_stale:
             self._known = None
             return False
         address = self.fingerprint.address_of(weight)

@@ -201,7 +201,7 @@ def _follow(matrices: list[ProgrammedMatrix], layer: nn.Module, fn: Any, recurse
     """`.to()` and its kin on a layer that keeps its own forward: the states follow the weights, as in AnalogLayer."""
     for programmed in matrices:
         check_movable(programmed)
-    fresh = [programmed.is_fresh for programmed in matrices]
+    fresh = [programmed.may_follow for programmed in matrices]
     type(layer)._apply(layer, fn, recurse)
     for programmed, was_fresh in zip(matrices, fresh, strict=True):
         programmed.follow(was_fresh)

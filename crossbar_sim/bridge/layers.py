@@ -89,7 +89,7 @@ class AnalogLayer(nn.Module):
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         """`.to()` and its kin: the state follows the weight to its device, and is made anew where its type changes."""
         check_movable(self.programmed)
-        fresh = self.programmed.is_fresh
+        fresh = self.programmed.may_follow
         super()._apply(fn, recurse)
         self.programmed.follow(fresh)
         return self

@@ -364,6 +364,44 @@ def test_a_distributed_model(tmp_path):
         distributed.destroy_process_group()
 
 
+class Tied(nn.Module):
+    """A head that shares its weights with the embedding, which `.to()` comes to first."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.head = nn.Embedding(20, 8), nn.Linear(8, 20, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, tokens):
+        return self.head(self.embedding(tokens))
+
+
+def fused_step(mapped):
+    mapped.head.weight.grad = torch.ones(20, 8)
+    torch.optim.SGD(mapped.parameters(), lr=0.1, fused=True).step()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("copied", [lambda mapped: mapped, copy.deepcopy, saved])
+def test_shared_weights_are_cast_with_their_state(copied, dtype):
+    tokens = torch.arange(5)
+    twin = copied(cs.map_model(Tied(), PCM, seed=3)).to(dtype)
+    assert twin.head.weight is twin.embedding.weight
+    with torch.no_grad():
+        assert torch.equal(twin(tokens), cs.map_model(Tied().to(dtype), PCM, seed=3)(tokens))
+
+
+@pytest.mark.parametrize("change", [lambda mapped: nn.init.zeros_(mapped.head.weight), fused_step])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_shared_weights_that_changed_before_a_cast_stay_refused(change, dtype):
+    mapped = cs.map_model(Tied(), PCM)
+    change(mapped)
+    mapped.to(dtype)
+    with pytest.raises(cs.StateError, match=REFUSED):
+        mapped(torch.arange(5))
+
+
 def test_weights_that_are_cast_and_read_follow_their_values():
     """A cast of changed weights stays refused; one of unchanged weights does not."""
     mapped = changed_before()
