@@ -24,13 +24,27 @@ class _Known(NamedTuple):
 
     whole: torch.Tensor | None
     """The tensor itself, so that its memory is not given to another one meanwhile"""
-    state: tuple[Any, ...]
+    version: int | None
+    pointer: int
+    shape: torch.Size
+    stride: tuple[int, ...]
+    dtype: torch.dtype
     storage: int
     """By which the steps of optimisers are counted"""
     n_steps: int
     address: int | None
     """Where the values lie as their fingerprint takes them"""
     on_cpu: bool
+
+    def has_signs_of(self, tensor: torch.Tensor) -> bool:
+        """Whether nothing shows that a tensor was changed or moved; one by one, because every read asks."""
+        return (
+            _version(tensor) == self.version
+            and tensor.data_ptr() == self.pointer
+            and tensor.shape == self.shape
+            and tensor.stride() == self.stride
+            and tensor.dtype is self.dtype
+        )
 
 
 class _Reads:
@@ -108,7 +122,7 @@ class Watch:
             return False
         if known is None:  # a copy, which never saw the tensor
             return True
-        same = whole is known.whole and _state(whole)[0] == known.state[0]
+        same = whole is known.whole and _version(whole) == known.version
         return same and _steps.get(known.storage, 0) == known.n_steps
 
     def seems_fresh(self, source: Source, placed: bool = True) -> bool:
@@ -117,7 +131,7 @@ class Watch:
         if (
             known is None
             or (placed and whole is not known.whole)
-            or _state(whole) != known.state
+            or not known.has_signs_of(whole)
             or _steps.get(known.storage, 0) != known.n_steps
         ):
             return self._compare(source, placed)
@@ -140,23 +154,23 @@ class Watch:
 
     def _compare(self, source: Source, placed: bool) -> bool:
         start, whole = perf_counter(), source.whole()
-        state, storage = _state(whole), _storage(whole)
+        signs = _version(whole), whole.data_ptr(), whole.shape, whole.stride(), whole.dtype
+        storage = _storage(whole)
         n_steps, weight = _steps.get(storage, 0), source()
         self._is_stale = not self.fingerprint.is_of(weight)
         if self._is_stale:
             self._known = None
             return False
         address = self.fingerprint.address_of(weight)
-        self._known = _Known(whole if placed else None, state, storage, n_steps, address, weight.is_cpu)
+        self._known = _Known(whole if placed else None, *signs, storage, n_steps, address, weight.is_cpu)
         self._compared_at = perf_counter()
         self.cost_s = min(self.cost_s, self._compared_at - start)
         return True
 
 
-def _state(tensor: torch.Tensor) -> tuple[Any, ...]:
+def _version(tensor: torch.Tensor) -> int | None:
     """Tensors that were made in inference mode count no versions."""
-    version = None if tensor.is_inference() else tensor._version
-    return version, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+    return None if tensor.is_inference() else tensor._version
 
 
 def _storage(tensor: torch.Tensor) -> int:

@@ -36,6 +36,13 @@ def outside_of_graphs(method: F) -> F:
 
 def check_eager(x: Any, name: str) -> None:
     """UsageError where `x` is not a tensor with values, or a graph is being recorded from the values it meets."""
+    plain = type(x) is torch.Tensor and not (x.is_meta or x.is_cuda or x.is_nested or x.layout is not torch.strided)
+    if plain and not (
+        torch._C._get_tracing_state()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._functorch.is_functorch_wrapped_tensor(x)
+    ):
+        return  # every read comes by here, and what follows would be a hundredth of one of a single vector
     if not isinstance(x, torch.Tensor):
         raise UsageError(f"{name}: its input must be a tensor, is {type(x).__name__}")
     recorder = None
