@@ -79,6 +79,37 @@ def test_each_layer_is_mapped_or_named(kind):
     assert all(name.startswith("layer.") for name in (*coverage.tables, *(each.name for each in coverage.digital)))
 
 
+def _inputs(layer):
+    """What a layer takes, by its class."""
+    match layer:
+        case nn.Transformer() | nn.TransformerDecoderLayer():
+            return torch.ones(3, 2, 4), torch.ones(3, 2, 4)
+        case nn.MultiheadAttention():
+            return (torch.ones(3, 2, 4),) * 3
+        case nn.AdaptiveLogSoftmaxWithLoss() | nn.modules.loss._Loss():
+            return torch.ones(3, 4), torch.tensor([0, 2, 1])
+    sizes = [5] * (layer.weight.dim() - 2) if hasattr(layer, "kernel_size") else []
+    return (torch.ones(2, getattr(layer, "in_channels", 4), *sizes),)
+
+
+ABSTRACT = {nn.RNNBase, nn.modules.rnn.RNNCellBase}
+
+
+@pytest.mark.parametrize("kind", LAYERS, ids=lambda each: each.__name__)
+def test_what_is_mapped_is_read_or_refused_by_name(kind):
+    layer = LAYERS[kind]
+    if kind in OTHERS or kind in ABSTRACT or any(map(is_lazy, layer.parameters())):
+        return
+    mapped = cs.map_model(_model(layer), IDEAL, rules={"beside": "digital"})
+    with torch.no_grad():
+        if issubclass(kind, nn.modules.loss._Loss):  # it hands its weight to a fused function
+            with pytest.raises(cs.UsageError, match=r"^layer\.linear: .* uses its weight in torch"):
+                mapped["layer"](*_inputs(layer))
+            return
+        mapped["layer"](*_inputs(layer))
+    assert all(each.matrix.reads > 0 for each in mapped.chip.matrices.values())
+
+
 def test_a_layer_that_is_not_initialised_yet_and_has_no_matrix_is_no_hindrance():
     assert list(cs.plan_model(_model(nn.LazyBatchNorm1d()), IDEAL).layers) == ["beside"]
 
