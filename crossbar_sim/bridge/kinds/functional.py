@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from crossbar_sim.bridge.kinds.base import AbstractKind, Matrix
 from crossbar_sim.bridge.sources import methods_of
@@ -26,7 +27,8 @@ class FunctionalKind(AbstractKind):
 
     def _names(self, layer: nn.Module) -> list[str]:
         kind: Any = type(layer)
-        own = {name for name, p in layer._parameters.items() if p is not None and p.dim() == 2}
+        values = {name: p for name, p in layer._parameters.items() if p is not None and not is_lazy(p)}
+        own = {name for name, p in values.items() if p.dim() == 2}
         return sorted(own & _given_to_linear(kind)) if own else []
 
 

@@ -86,7 +86,7 @@ def transposed_convolution(
 def _add_patches(
     patches: torch.Tensor, ends: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
 ) -> torch.Tensor:
-    """Patches (vectors, channels, *positions, *kernel), added where they overlap; as long as they or `ends` reach."""
+    """Patches (vectors, channels, *positions, *kernel) added where they overlap, at least as long as `ends`."""
     n = len(ends)
     positions, kernel = patches.shape[2 : n + 2], patches.shape[n + 2 :]
     lengths = [(many - 1) * s + 1 for many, s in zip(positions, stride, strict=True)]
