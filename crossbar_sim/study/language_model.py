@@ -1,0 +1,149 @@
+"""Calling causal language models, and refusing what is none before any work is done."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from crossbar_sim.array.replay import replay
+from crossbar_sim.bridge.mode import evaluating
+from crossbar_sim.chip import Chip
+from device_models.errors import CrossbarError, UsageError
+
+_CONTEXT_LENGTHS = ("n_positions", "max_position_embeddings", "n_ctx")
+_PROBE_TOKENS = 32
+_INSTEAD = "give a causal language model, or measure with a metric of your own (crossbar_sim.AbstractMetric)"
+
+
+def logits_of(model: nn.Module, tokens: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Logits (N, T, vocabulary) of tokens (N, T); `mask` is 0 where tokens pad on the right."""
+    device = _input_device(model)
+    options: dict[str, Any] = {"use_cache": False}
+    if mask is not None:
+        options["attention_mask"] = mask.to(device)
+    taken = {name: value for name, value in options.items() if _takes(model, name)}
+    output = model(tokens.to(device), **taken)
+    logits = getattr(output, "logits", None)
+    if not isinstance(logits, torch.Tensor):
+        raise UsageError(f"model: {type(model).__name__} returns no `logits` but {type(output).__name__}; {_INSTEAD}")
+    if logits.ndim != 3 or logits.shape[:2] != tokens.shape:
+        raise UsageError(
+            f"model: {type(model).__name__} gives logits of shape {tuple(logits.shape)} for tokens of shape "
+            f"{tuple(tokens.shape)}, not one row for each token; {_INSTEAD}"
+        )
+    return logits
+
+
+def context_length(model: nn.Module) -> tuple[int, str] | None:
+    """How many tokens a model reads at once, and the field of its configuration that says so; None: as many as come."""
+    config = getattr(model, "config", None)
+    nested = getattr(config, "get_text_config", None)
+    text = nested() if callable(nested) else getattr(config, "text_config", config)
+    if getattr(text, "alibi", False):  # its biases go on for ever
+        return None
+    for name in _CONTEXT_LENGTHS:
+        value = getattr(text, name, None)
+        if type(value) is int and value > 0:
+            return value, name
+    return None
+
+
+def check_vocabulary(model: nn.Module, sequences: Sequence[Sequence[int]], size: int | None) -> None:
+    """UsageError where a token is not below `size` or the number of tokens that a Hugging Face model embeds."""
+    largest = max(max(sequence) for sequence in sequences)
+    known = min((each for each in (size, _embedded(model)) if each is not None), default=None)
+    if known is not None and largest >= known:
+        raise UsageError(
+            f"tokenizer: gives token {largest}, but {type(model).__name__} knows {known} tokens; give the tokenizer of "
+            "this model"
+        )
+
+
+def check_causal(model: nn.Module, sequences: Sequence[Sequence[int]]) -> int:
+    """How many tokens `model` gives logits of; UsageError where those at a token depend on later tokens.
+
+    It runs the model twice on the first tokens of the longest sequence; the second half of them differs.
+    """
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        raise UsageError(f"model: {type(model).__name__} is an encoder-decoder model; {_INSTEAD}")
+    check_vocabulary(model, sequences, None)
+    first = torch.tensor([max(sequences, key=len)[:_PROBE_TOKENS]])
+    half = first.shape[1] // 2
+    logits = _probe(model, first)
+    check_vocabulary(model, sequences, logits.shape[2])
+    other = first.clone()
+    other[:, half:] = (other[:, half:] + 1) % min(logits.shape[2], _embedded(model) or logits.shape[2])
+    seen, again = (each[0, :half].float() for each in (logits, _probe(model, other)))
+    tolerance = 100 * torch.finfo(logits.dtype).eps if logits.dtype.itemsize > 2 else 4 * torch.finfo(logits.dtype).eps
+    known = torch.isfinite(seen) & torch.isfinite(again)
+    spread = (seen[known].amax() - seen[known].amin()).clamp(min=1e-30) if known.any() else torch.tensor(1.0)
+    if not ((seen - again)[known].abs() > tolerance * spread).any():
+        return logits.shape[2]
+    if not torch.equal(_probe(model, first), logits):
+        raise UsageError(
+            f"model: {type(model).__name__} gives other logits when it reads the same tokens again: something in it is "
+            "random in evaluation mode as well"
+        )
+    raise UsageError(
+        f"model: {type(model).__name__} is not causal: its logits depend on later tokens, so that it is told what it "
+        f"should predict; {_INSTEAD}"
+    )
+
+
+def _probe(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """Logits of `tokens`; whatever a model, or the chip that it is on, counts or keeps is afterwards as before."""
+    chip = getattr(model, "chip", None)
+    matrices = [programmed.matrix for programmed in chip.matrices.values()] if isinstance(chip, Chip) else []
+    with torch.no_grad(), evaluating(model), _left_alone(model), replay(matrices, [m.reads for m in matrices]):
+        try:
+            return logits_of(model, tokens)
+        except CrossbarError:
+            raise
+        except Exception as error:  # a model may refuse tokens in any way
+            text = " ".join(str(error).split())[:200]
+            raise UsageError(
+                f"model: {type(model).__name__} cannot read {tokens.shape[1]} tokens: {type(error).__name__}: {text}; "
+                f"{_INSTEAD}"
+            ) from error
+
+
+@contextmanager
+def _left_alone(model: nn.Module) -> Iterator[None]:
+    """Attributes and buffers that a forward sets are set back."""
+    before = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, attributes, buffers in before:
+            module._buffers.clear()
+            module._buffers.update(buffers)
+            vars(module).clear()
+            vars(module).update(attributes)
+
+
+def _embedded(model: nn.Module) -> int | None:
+    """How many tokens the embedding of a Hugging Face model has, where it says so."""
+    try:
+        return int(model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
+    except (AttributeError, NotImplementedError, TypeError):
+        return None
+
+
+def _takes(model: nn.Module, name: str) -> bool:
+    """Whether the forward of a model, or of the one that it wraps, takes a keyword."""
+    parameters = inspect.signature(model.forward).parameters
+    if name in parameters or not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        return name in parameters
+    inner = getattr(model, "_orig_mod", getattr(model, "module", None))  # of torch.compile; of DataParallel and its kin
+    return not isinstance(inner, nn.Module) or _takes(inner, name)
+
+
+def _input_device(model: nn.Module) -> torch.device:
+    """Where tokens go: to the first parameter, or the CPU where accelerate loads that one only when it is used."""
+    first = next(model.parameters(), None)
+    return torch.device("cpu") if first is None or first.device.type == "meta" else first.device
