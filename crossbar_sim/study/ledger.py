@@ -96,9 +96,8 @@ class Ledger:
         elif self.table.exists():
             raise StoreError(f"{self.table}: exists without {_MANIFEST}; choose another `out`")
         temporary = path.with_suffix(".partial")
-        temporary.write_text(
-            json.dumps({"format": _FORMAT, "digests": digests, "what": manifest}, indent=1), encoding="utf-8"
-        )
+        content = {"format": _FORMAT, "digests": digests, "what": manifest}
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
         os.replace(temporary, path)
 
     def _read(self) -> list[Row]:

@@ -95,9 +95,8 @@ class MultipleChoice(AbstractTokenMetric):
         for number, item in enumerate(items):
             scores = _log_likelihoods(context.model, _encode_item(context.model, context.tokenizer, number, item))
             if self.normalise:
-                scores = [
-                    score / _length(text, self.normalise) for score, text in zip(scores, _texts(item), strict=True)
-                ]
+                lengths = [len(text if self.normalise == "characters" else text.encode()) for text in _texts(item)]
+                scores = [score / length for score, length in zip(scores, lengths, strict=True)]
             if any(math.isnan(score) for score in scores):
                 return math.nan
             hits += max(range(len(scores)), key=scores.__getitem__) == item["answer"]
@@ -129,10 +128,6 @@ def _check_item(item: Mapping[str, Any], number: int) -> None:
 def _texts(item: Mapping[str, Any]) -> list[str]:
     """What is scored for each option."""
     return item["choices"] if item["type"] == "mc" else [item["continuation"]] * len(item["contexts"])
-
-
-def _length(text: str, normalise: bool | str) -> int:
-    return len(text) if normalise == "characters" else len(text.encode())
 
 
 def _encode_item(model: nn.Module, tokenizer: Any, number: int, item: Mapping[str, Any]) -> list[_Sequence]:
