@@ -190,9 +190,8 @@ class _Plain:
             return self._paths.get(id(value)) or {"weights": weights_identity(value), **self.model(value)}
         if callable(getattr(value, "to_dict", None)) and hasattr(value, "model_type"):
             return self._config(value, path)
-        if (dataclasses.is_dataclass(value) and not isinstance(value, type)) or isinstance(
-            value, types.SimpleNamespace
-        ):
+        is_record = dataclasses.is_dataclass(value) or isinstance(value, types.SimpleNamespace)
+        if is_record and not isinstance(value, type):
             return self.attributes(value, path)
         return self._function(value, path)
 

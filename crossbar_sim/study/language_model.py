@@ -49,12 +49,26 @@ def context_length(model: nn.Module) -> tuple[int, str] | None:
     for name in _CONTEXT_LENGTHS:
         value = getattr(text, name, None)
         if type(value) is int and value > 0:
-            return value, name
+            return value - _padded_positions(model, value), name
     return None
 
 
+def _padded_positions(model: nn.Module, n_positions: int) -> int:
+    """How many of its positions a model keeps for padding, as RoBERTa and its kin do: those up to `padding_idx`."""
+    embedded = _embedding(model)
+    return max(
+        (
+            each.padding_idx + 1
+            for each in model.modules()
+            if isinstance(each, nn.Embedding) and each is not embedded and each.num_embeddings == n_positions
+            if each.padding_idx is not None
+        ),
+        default=0,
+    )
+
+
 def check_vocabulary(model: nn.Module, sequences: Sequence[Sequence[int]], size: int | None) -> None:
-    """UsageError where a token is not below `size` or the number of tokens that a Hugging Face model embeds."""
+    """UsageError where a token is not below `size`, of logits, and not below the number of tokens that are embedded."""
     largest = max(max(sequence) for sequence in sequences)
     known = min((each for each in (size, _embedded(model)) if each is not None), default=None)
     if known is not None and largest >= known:
@@ -126,12 +140,18 @@ def _left_alone(model: nn.Module) -> Iterator[None]:
             vars(module).update(attributes)
 
 
-def _embedded(model: nn.Module) -> int | None:
-    """How many tokens the embedding of a Hugging Face model has, where it says so."""
+def _embedding(model: nn.Module) -> nn.Module | None:
+    """The embedding of tokens, where a model says which it is, as those of Hugging Face do."""
     try:
-        return int(model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
-    except (AttributeError, NotImplementedError, TypeError):
+        return model.get_input_embeddings()  # type: ignore[operator]
+    except (AttributeError, NotImplementedError):
         return None
+
+
+def _embedded(model: nn.Module) -> int | None:
+    """How many tokens that embedding has."""
+    size = getattr(_embedding(model), "num_embeddings", None)
+    return size if isinstance(size, int) else None
 
 
 def _takes(model: nn.Module, name: str) -> bool:
