@@ -52,9 +52,9 @@ class SweepResult:
         The s.d. is over seeds; where a chip has several devices, that of their means follows: the uncertainty of a fit.
         """
         keys = ["metric", "chip", "time_s"]
-        by_device = self.frame.groupby([*keys, "device"], sort=False)["value"].agg(["mean", "var"])
+        by_device = self.frame.groupby([*keys, "device"], sort=False)["value"].agg([_mean, "var"])
         stats = by_device.groupby(keys, sort=False).agg(
-            mean=("mean", "mean"), chips=("var", "mean"), devices=("mean", "std")
+            mean=("_mean", _mean), chips=("var", "mean"), devices=("_mean", "std")
         )
         stats["cell"] = [
             f"{mean:.4g}"
@@ -75,6 +75,11 @@ class SweepResult:
         from crossbar_sim.view.plots import plot_sweep  # matplotlib is loaded only where something is drawn
 
         return plot_sweep(self.frame, path)
+
+
+def _mean(values: pd.Series) -> float:
+    """NaN where one of them is: a number that is missing is not left out."""
+    return float(values.mean(skipna=False))
 
 
 def sweep(
