@@ -34,6 +34,7 @@ _NOT_CONFIGURATION = {
     "hf_device_map", "hf_quantizer", "is_quantized", "quantization_method", "training",  # how it was loaded, its mode
 }  # fmt: skip
 _LIBRARIES = {"torch", "transformers", "accelerate", "tokenizers", "numpy", *sys.stdlib_module_names}
+_WITH_OTHER_HOOKS = {"transformers", "accelerate"}  # for training and loading
 _OF_EVERY_MODULE = set(vars(nn.Module()))
 _NOT_HELD = (torch.dtype, torch.device, torch.Generator)
 
@@ -100,7 +101,7 @@ def metric_identity(metric: Any) -> Any:
 
 def _settings(module: nn.Module) -> dict[str, Any]:
     """What is set on a module or, outside libraries, its class; with its hooks and a forward of its own."""
-    is_library = type(module).__module__.partition(".")[0] in _LIBRARIES
+    is_library = _library(type(module)) in _LIBRARIES
     placed = is_placed(module)  # by accelerate: the same numbers as without
     found: dict[str, Any] = {
         name: value
@@ -109,11 +110,18 @@ def _settings(module: nn.Module) -> dict[str, Any]:
         and not name.startswith(("_hf_", "_is_hf_", "_old_forward") if not is_library else "_")
         and not (hasattr(nn.Module, name) and (name != "forward" or placed))
         and not isinstance(value, _NOT_HELD)
+        and not (is_library and isinstance(value, torch.Tensor | None))  # a state that a forward leaves behind
     }
-    for hooks in ("_forward_hooks", "_forward_pre_hooks"):
-        if getattr(module, hooks):
-            found[hooks] = list(getattr(module, hooks).values())
+    for kind in ("_forward_hooks", "_forward_pre_hooks"):
+        hooks = [hook for hook in getattr(module, kind).values() if _library(hook) not in _WITH_OTHER_HOOKS]
+        if hooks:
+            found[kind] = [getattr(hook, "__qualname__", type(hook)) for hook in hooks]
     return found
+
+
+def _library(kind: Any) -> str:
+    """The package that a class or function is of."""
+    return str(getattr(kind, "__module__", "")).partition(".")[0]
 
 
 def _class_settings(kind: type) -> dict[str, Any]:
@@ -121,7 +129,7 @@ def _class_settings(kind: type) -> dict[str, Any]:
     return {
         name: value
         for own in reversed(kind.__mro__)
-        if own.__module__.partition(".")[0] not in {*_LIBRARIES, "crossbar_sim"}
+        if _library(own) not in {*_LIBRARIES, "crossbar_sim"}
         for name, value in vars(own).items()
         if not name.startswith("__") and isinstance(value, bool | int | float | str | tuple)
     }
@@ -207,14 +215,17 @@ class _Plain:
         if isinstance(value, types.MethodType):
             return [value.__func__.__qualname__, self(value.__self__, path)]
         if isinstance(value, types.FunctionType):
-            held = inspect.getclosurevars(value).nonlocals
-            code = value.__code__.co_code.hex() if value.__name__ == "<lambda>" else ""
-            return [class_name(value), code, self([value.__defaults__, value.__kwdefaults__, held], path)]
-        if isinstance(value, type | types.BuiltinFunctionType | np.ufunc):
+            held: list[Any] = [dict(inspect.getclosurevars(value).nonlocals)]
+            held += [value.__defaults__, value.__kwdefaults__]
+            if value.__name__ == "<lambda>":  # which is the name of all of them
+                code = value.__code__
+                held += [code.co_code, code.co_names, [part for part in code.co_consts if not inspect.iscode(part)]]
+            return [class_name(value), self(held, path)]
+        if callable(value) and isinstance(getattr(value, "__name__", None), str):
             return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value.__name__)}"
         if self._refuse is not None:
             return self._refuse(value, path)
-        if type(value).__module__.partition(".")[0] in _LIBRARIES or not hasattr(value, "__dict__"):
+        if _library(type(value)) in _LIBRARIES or not hasattr(value, "__dict__"):
             return class_name(type(value))
         return self.attributes(value, path)
 

@@ -128,12 +128,15 @@ def _probe(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def _left_alone(model: nn.Module) -> Iterator[None]:
-    """Attributes and buffers that a forward sets are set back."""
+    """Attributes and buffers that a forward sets are set back, unless it edits values, to which they then belong."""
     before = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
+    values = [*model.parameters(), *model.buffers()]
+    versions = [0 if value.is_inference() else value._version for value in values]
     try:
         yield
     finally:
-        for module, attributes, buffers in before:
+        edited = versions != [0 if value.is_inference() else value._version for value in values]
+        for module, attributes, buffers in [] if edited else before:
             module._buffers.clear()
             module._buffers.update(buffers)
             vars(module).clear()

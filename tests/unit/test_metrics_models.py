@@ -134,6 +134,26 @@ def test_a_probe_leaves_no_trace():
     assert (mapped.n_calls, digital.n_calls) == (10, 0)
 
 
+def test_a_model_that_edits_its_weights_once_is_not_made_to_do_so_again():
+    """As RWKV does, which divides weights in evaluation mode and remembers that it has."""
+
+    class Rescaling(Shifted):
+        is_rescaled = False
+
+        def forward(self, input_ids):
+            if not self.is_rescaled:
+                with torch.no_grad():
+                    self.head.weight.div_(2)
+                self.is_rescaled = True
+            return super().forward(input_ids)
+
+    model, other = Rescaling(0), Shifted(0)
+    with torch.no_grad():
+        other.head.weight.div_(2)
+    metric = cs.Perplexity(TEXT, 32)
+    assert cs.evaluate(model, metric, TOKENIZER) == cs.evaluate(other, metric, TOKENIZER)
+
+
 def test_chance_in_evaluation_mode_is_named():
     class Dropping(Shifted):
         def forward(self, input_ids):
@@ -237,7 +257,7 @@ def test_the_context_of_a_model_within_another_counts():
 
 @pytest.mark.parametrize("model", [lambda: llama(vocab_size=20), lambda: Narrow()], ids=["hugging face", "own"])
 def test_a_tokenizer_of_another_model_is_refused(model, tmp_path):
-    with pytest.raises(cs.UsageError, match="tokenizer: gives token 39, but .* knows 20 tokens; give the tokenizer of"):
+    with pytest.raises(cs.UsageError, match=r"tokenizer: gives token 39, but .* knows 20 tokens; give the"):
         cs.sweep(model(), PCM, "1s", metrics=METRICS[0], tokenizer=TOKENIZER, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

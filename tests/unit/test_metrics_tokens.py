@@ -1,4 +1,4 @@
-"""Which tokens metrics of text read: what tokenizers put in front, empty contexts, and what is longer than a context."""
+"""Which tokens metrics of text read: what tokenizers put in front, empty contexts, and texts that are too long."""
 
 import math
 
@@ -82,9 +82,9 @@ contexts = st.tuples(st.integers(0, 75), st.integers(0, 60), st.sampled_from([""
 )
 choices = st.lists(words, min_size=2, max_size=4)
 items = st.one_of(
-    st.builds(lambda context, options: {"type": "mc", "context": context, "choices": options, "answer": 0}, contexts, choices),
+    st.builds(lambda context, options: {"type": "mc", "context": context, "choices": options}, contexts, choices),
     st.builds(
-        lambda options, text: {"type": "mc_context", "contexts": options, "continuation": text, "answer": 0},
+        lambda options, text: {"type": "mc_context", "contexts": options, "continuation": text},
         st.lists(contexts, min_size=2, max_size=3),
         words,
     ),
@@ -192,5 +192,5 @@ def test_a_tokenizer_that_changes_the_text_with_special_tokens_is_refused():
     def odd(text, add_special_tokens=True, **_):
         return {"input_ids": [3 + add_special_tokens] * len(text)}
 
-    with pytest.raises(cs.UsageError, match="tokenizer: function gives '.*' other tokens with special tokens than"):
+    with pytest.raises(cs.UsageError, match=r"tokenizer: function gives '.*' other tokens with special tokens than"):
         cs.evaluate(MODEL, cs.Perplexity(TEXT, 8), odd)
