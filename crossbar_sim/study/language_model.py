@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from crossbar_sim.array.replay import replay
+from crossbar_sim.array.programmed import ProgrammedMatrix
 from crossbar_sim.bridge.mode import evaluating
 from crossbar_sim.chip import Chip
 from device_models.errors import CrossbarError, UsageError
@@ -110,10 +111,8 @@ def check_causal(model: nn.Module, sequences: Sequence[Sequence[int]]) -> int:
 
 
 def _probe(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """Logits of `tokens`; whatever a model, or the chip that it is on, counts or keeps is afterwards as before."""
-    chip = getattr(model, "chip", None)
-    matrices = [programmed.matrix for programmed in chip.matrices.values()] if isinstance(chip, Chip) else []
-    with torch.no_grad(), evaluating(model), _left_alone(model), replay(matrices, [m.reads for m in matrices]):
+    """Digital logits of `tokens`; what a model, or the chip that it is on, counts or keeps is afterwards as before."""
+    with torch.no_grad(), evaluating(model), _left_alone(model), _exact_products(model):
         try:
             return logits_of(model, tokens)
         except CrossbarError:
@@ -124,6 +123,29 @@ def _probe(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
                 f"model: {type(model).__name__} cannot read {tokens.shape[1]} tokens: {type(error).__name__}: {text}; "
                 f"{_INSTEAD}"
             ) from error
+
+
+@contextmanager
+def _exact_products(model: nn.Module) -> Iterator[None]:
+    """What is on a chip is multiplied in digital: noise that experts of a mixture share would look like dependence."""
+    chip = getattr(model, "chip", None)
+    matrices = list(chip.matrices.values()) if isinstance(chip, Chip) else []
+    reads = [programmed.matrix.reads for programmed in matrices]
+    for programmed in matrices:
+        programmed.read = partial(_product, programmed)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for programmed, number in zip(matrices, reads, strict=True):
+            del programmed.read
+            programmed.matrix.reads = number
+
+
+def _product(programmed: ProgrammedMatrix, x: torch.Tensor, bias: torch.Tensor | None, backend: str) -> torch.Tensor:
+    """ProgrammedMatrix.read without devices; it counts, for whoever asks which layers a forward reads."""
+    programmed.matrix.reads += 1
+    with programmed.target() as weight:
+        return nn.functional.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
 
 
 @contextmanager

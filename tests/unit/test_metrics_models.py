@@ -104,7 +104,7 @@ class Shifted(nn.Module):
 @pytest.mark.parametrize("ahead", [0, 1, 2, 7, 15])
 @pytest.mark.parametrize("mapped", [None, IDEAL, PCM], ids=["digital", "ideal", "pcm_1m"])
 def test_looking_ahead_is_found_however_far_and_on_chips(ahead, mapped):
-    """On a chip with noise as well: both reads of the probe meet the same noise."""
+    """On a chip with noise as well, which the probe does not read."""
     model = Shifted(ahead)
     model = model if mapped is None else cs.map_model(model, mapped)
     sequences = [[i % 37 + 3 for i in range(40)]]
@@ -113,6 +113,29 @@ def test_looking_ahead_is_found_however_far_and_on_chips(ahead, mapped):
     else:
         with pytest.raises(cs.UsageError, match="Shifted is not causal"):
             check_causal(model, sequences)
+
+
+class Mixture(nn.Module):
+    """Each token goes to one of two experts, which then read other tokens, in other places, if later tokens differ."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.head = nn.Embedding(40, 16), nn.Linear(16, 40)
+        self.experts = nn.ModuleList(nn.Linear(16, 16) for _ in range(2))
+
+    def forward(self, input_ids):
+        x, y = self.embedding(input_ids), torch.zeros(*input_ids.shape, 16)
+        for number, expert in enumerate(self.experts):
+            own = input_ids % 2 == number
+            y[own] = expert(x.flip(1)[own.flip(1)]).flip(0)
+        return SimpleNamespace(logits=self.head(y))
+
+
+def test_noise_does_not_look_like_dependence():
+    mapped = cs.map_model(Mixture(), PCM)
+    assert cs.evaluate(mapped, cs.Perplexity(TEXT, 32), TOKENIZER)["perplexity"] > 1
+    assert all("read" not in vars(programmed) for programmed in mapped.chip.matrices.values())
 
 
 def test_a_probe_leaves_no_trace():
