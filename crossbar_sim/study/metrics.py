@@ -17,10 +17,10 @@ from crossbar_sim.study.contract import AbstractMetric, AbstractTokenMetric, Met
 from crossbar_sim.study.language_model import check_causal, check_vocabulary
 from crossbar_sim.study.multiple_choice import MultipleChoice
 from crossbar_sim.study.text_metrics import (
+    AbstractTextMetric,
     KLToDigital,
     NextTokenAccuracy,
     Perplexity,
-    TextMetric,
     measure_texts,
     next_token_log_probs,
     token_windows,
@@ -30,6 +30,7 @@ from device_models.errors import UsageError
 
 __all__ = [
     "AbstractMetric",
+    "AbstractTextMetric",
     "DigitalReference",
     "KLToDigital",
     "MetricContext",
@@ -43,6 +44,9 @@ __all__ = [
     "next_token_log_probs",
     "token_windows",
 ]
+
+TextMetric = AbstractTextMetric
+"""Its name in earlier versions."""
 
 _CACHE_BYTES = 2**30  # log-probabilities of the digital model that a reference keeps; beyond, it computes them again
 
@@ -97,9 +101,9 @@ def evaluate(
     remembering = MetricContext(model, tokenizer, reference)
     values: dict[str, float] = {}
     with torch.no_grad(), evaluating(model), evaluating(reference.model) if reference else nullcontext():
-        groups: dict[tuple[Any, ...], list[TextMetric]] = {}
+        groups: dict[tuple[Any, ...], list[AbstractTextMetric]] = {}
         for metric in metrics:
-            if isinstance(metric, TextMetric):
+            if isinstance(metric, AbstractTextMetric):
                 groups.setdefault(metric.passes, []).append(metric)
             else:
                 own = remembering if isinstance(metric, AbstractTokenMetric) else context

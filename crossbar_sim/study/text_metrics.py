@@ -20,7 +20,7 @@ _ROWS_IN_CACHE = 8  # tokens whose distributions are compared together
 
 
 @dataclass(frozen=True)
-class TextMetric(AbstractTokenMetric):
+class AbstractTextMetric(AbstractTokenMetric):
     """A mean over the tokens of a text, in non-overlapping windows; the first token of a window is not scored.
 
     Where the tokenizer puts tokens such as BOS in front of a text, every window starts with them, within its length,
@@ -57,13 +57,13 @@ class TextMetric(AbstractTokenMetric):
 
     def sequences(self, model: nn.Module, tokenizer: Any) -> list[list[int]]:
         """The windows."""
+        windows = token_windows(self.text, tokenizer, self.window, self.max_windows)
         limit = context_length(model)
         if limit is not None and self.window > limit[0]:
             raise UsageError(
                 f"{type(self).__name__}.window = {self.window}: {type(model).__name__} reads at most {limit[0]} tokens "
                 f"(config.{limit[1]}); choose a smaller window"
             )
-        windows = token_windows(self.text, tokenizer, self.window, self.max_windows)
         return [window[0].tolist() for window in windows]
 
     def measure(self, context: MetricContext) -> float:
@@ -79,7 +79,7 @@ class TextMetric(AbstractTokenMetric):
         """The metric from the mean score per token."""
 
 
-class Perplexity(TextMetric):
+class Perplexity(AbstractTextMetric):
     """exp of the mean negative log-likelihood of the next token."""
 
     name = "perplexity"
@@ -91,7 +91,7 @@ class Perplexity(TextMetric):
         return math.inf if mean >= 700 else math.exp(mean)
 
 
-class NextTokenAccuracy(TextMetric):
+class NextTokenAccuracy(AbstractTextMetric):
     """Share of tokens that the model ranks first."""
 
     name = "next_token_accuracy"
@@ -105,7 +105,7 @@ class NextTokenAccuracy(TextMetric):
         return mean
 
 
-class KLToDigital(TextMetric):
+class KLToDigital(AbstractTextMetric):
     """Mean Kullback-Leibler divergence of the model's next-token distribution from the digital model's, in nats."""
 
     name = "kl_to_digital"
@@ -120,7 +120,7 @@ class KLToDigital(TextMetric):
         return mean
 
 
-def measure_texts(group: Sequence[TextMetric], context: MetricContext) -> dict[str, float]:
+def measure_texts(group: Sequence[AbstractTextMetric], context: MetricContext) -> dict[str, float]:
     """Metrics whose `passes` are the same, by name."""
     first, reference = group[0], context.reference
     if reference is None and any(metric.needs_digital for metric in group):
