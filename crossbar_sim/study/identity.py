@@ -156,7 +156,7 @@ class _Plain:
 
     def model(self, model: nn.Module) -> dict[str, Any]:
         """model_identity."""
-        self._paths.update({id(module): name for name, module in model.named_modules()})
+        self._paths.update({id(module): name or "(root)" for name, module in model.named_modules()})
         saved = set(model.state_dict())
         modules = {}
         for path, module in model.named_modules(remove_duplicate=False):

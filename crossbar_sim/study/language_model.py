@@ -94,10 +94,11 @@ def check_causal(model: nn.Module, sequences: Sequence[Sequence[int]]) -> int:
     other = first.clone()
     other[:, half:] = (other[:, half:] + 1) % min(logits.shape[2], _embedded(model) or logits.shape[2])
     seen, again = (each[0, :half].float() for each in (logits, _probe(model, other)))
-    tolerance = 100 * torch.finfo(logits.dtype).eps if logits.dtype.itemsize > 2 else 4 * torch.finfo(logits.dtype).eps
     known = torch.isfinite(seen) & torch.isfinite(again)
-    spread = (seen[known].amax() - seen[known].amin()).clamp(min=1e-30) if known.any() else torch.tensor(1.0)
-    if not ((seen - again)[known].abs() > tolerance * spread).any():
+    if not known.any():
+        return logits.shape[2]
+    spread = seen[known].amax() - seen[known].amin()
+    if (seen - again)[known].abs().amax() <= _rounding(model, logits) * spread:
         return logits.shape[2]
     if not torch.equal(_probe(model, first), logits):
         raise UsageError(
@@ -108,6 +109,13 @@ def check_causal(model: nn.Module, sequences: Sequence[Sequence[int]]) -> int:
         f"model: {type(model).__name__} is not causal: its logits depend on later tokens, so that it is told what it "
         f"should predict; {_INSTEAD}"
     )
+
+
+def _rounding(model: nn.Module, logits: torch.Tensor) -> float:
+    """How far, relative to their spread, logits may be apart because experts read other numbers of tokens at once."""
+    dtypes = {logits.dtype, *(value.dtype for value in model.parameters() if value.is_floating_point())}
+    coarsest = max((torch.finfo(dtype) for dtype in dtypes), key=lambda info: info.eps)
+    return coarsest.eps * (100 if coarsest.bits > 16 else 4)
 
 
 def _probe(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
