@@ -32,17 +32,29 @@ if TYPE_CHECKING:
     from crossbar_sim.chip import Chip
     from crossbar_sim.spec import ChipSpec
     from crossbar_sim.study.fidelity import FidelityReport, fidelity_report
-    from crossbar_sim.study.metrics import KLToDigital, MultipleChoice, NextTokenAccuracy, Perplexity, evaluate
+    from crossbar_sim.study.metrics import (
+        AbstractMetric,
+        DigitalReference,
+        KLToDigital,
+        MetricContext,
+        MultipleChoice,
+        NextTokenAccuracy,
+        Perplexity,
+        evaluate,
+    )
     from crossbar_sim.study.sweep import Scenario, SweepResult, sweep
     from crossbar_sim.tile import Tile
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    "AbstractMetric": "crossbar_sim.study.metrics",
     "Chip": "crossbar_sim.chip",
     "ChipSpec": "crossbar_sim.spec",
+    "DigitalReference": "crossbar_sim.study.metrics",
     "FidelityReport": "crossbar_sim.study.fidelity",
     "KLToDigital": "crossbar_sim.study.metrics",
+    "MetricContext": "crossbar_sim.study.metrics",
     "MultipleChoice": "crossbar_sim.study.metrics",
     "NextTokenAccuracy": "crossbar_sim.study.metrics",
     "Perplexity": "crossbar_sim.study.metrics",
@@ -64,12 +76,15 @@ _LAZY = {
 }
 
 __all__ = [
+    "AbstractMetric",
     "Chip",
     "ChipSpec",
     "CrossbarError",
+    "DigitalReference",
     "FidelityReport",
     "InertOptionWarning",
     "KLToDigital",
+    "MetricContext",
     "MultipleChoice",
     "NextTokenAccuracy",
     "Perplexity",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from crossbar_sim.bridge.direct import Digital, Direct
+from crossbar_sim.bridge.mode import evaluating
 from crossbar_sim.bridge.observers import AbstractObserver, observer_of
 from crossbar_sim.mapping import TilePlan
 from crossbar_sim.spec import DacSpec
@@ -68,7 +68,7 @@ class _Observed(Digital):
 def run_model(model: nn.Module, data: Iterable[Any]) -> None:
     """Call `model` with every batch of `data`, without dropout and gradients."""
     n_batches = 0
-    with torch.no_grad(), _evaluating(model):
+    with torch.no_grad(), evaluating(model):
         for batch in _batches(data):
             n_batches += 1
             if isinstance(batch, Mapping):
@@ -89,14 +89,3 @@ def _batches(data: Iterable[Any]) -> Iterable[Any]:
             f"calibration_data: must be a batch or an iterable of batches the model can be called with, is {type(data)}"
         )
     return data
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode

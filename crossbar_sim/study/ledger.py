@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from device_models.errors import StoreError
 
 _TABLE, _MANIFEST = "results.csv", "sweep.json"
+_FORMAT = 2  # 1, without a number, did not know the configuration of the model and how text becomes tokens
 
 
 class Row(NamedTuple):
@@ -48,6 +49,11 @@ class Ledger:
         except OSError as error:
             raise _unwritable(self.folder, error) from None
 
+    @staticmethod
+    def begun(folder: str | Path) -> bool:
+        """Whether `folder` holds a sweep."""
+        return (Path(folder) / _MANIFEST).exists()
+
     def append(self, rows: Iterable[Row]) -> None:
         """Add rows, all of them or, where the disk refuses, none."""
         rows = list(rows)
@@ -74,9 +80,15 @@ class Ledger:
         digests = {name: _digest(part) for name, part in manifest.items()}
         if path.exists():
             try:
-                known = dict(json.loads(path.read_text(encoding="utf-8"))["digests"].items())
+                content = json.loads(path.read_text(encoding="utf-8"))
+                known = dict(content["digests"].items())
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise StoreError(f"{path}: is damaged; remove the folder or choose another `out`") from None
+            if content.get("format") != _FORMAT:
+                raise StoreError(
+                    f"{self.folder}: holds a sweep of another version, which recorded other things that its numbers "
+                    "depend on, so that nobody can tell whether it is this sweep; choose another `out`"
+                )
             for name, digest in digests.items():
                 if known.get(name, digest) != digest:
                     raise StoreError(f"{self.folder}: holds a sweep with another {name}; choose another `out`")
@@ -84,7 +96,8 @@ class Ledger:
         elif self.table.exists():
             raise StoreError(f"{self.table}: exists without {_MANIFEST}; choose another `out`")
         temporary = path.with_suffix(".partial")
-        temporary.write_text(json.dumps({"digests": digests, "what": manifest}, indent=1), encoding="utf-8")
+        content = {"format": _FORMAT, "digests": digests, "what": manifest}
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
         os.replace(temporary, path)
 
     def _read(self) -> list[Row]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,22 +13,22 @@ from torch import nn
 
 from crossbar_sim.array.matrix import checked_seed
 from crossbar_sim.bridge.convert import map_model
-from crossbar_sim.bridge.hf import tokenizer_of
-from crossbar_sim.bridge.offload import named_values
 from crossbar_sim.bridge.rules import Rules
 from crossbar_sim.chip import Chip
 from crossbar_sim.progress import Reporter
 from crossbar_sim.spec import ChipSpec
-from crossbar_sim.store import weights_fingerprint
+from crossbar_sim.study.contract import AbstractMetric, AbstractTokenMetric
+from crossbar_sim.study.identity import digest, metric_identity, model_identity, tokenizer_identity, weights_identity
 from crossbar_sim.study.ledger import Ledger, Row
 from crossbar_sim.study.metrics import (
-    AbstractMetric,
     DigitalReference,
-    RememberingTokenizer,
     checked_metrics,
     evaluate,
+    needed_tokenizer,
+    token_sequences,
 )
 from crossbar_sim.study.scenario import Scenario
+from crossbar_sim.study.tokens import RememberingTokenizer, plain_tokenizer
 from device_models.errors import UsageError
 from device_models.units import readable_time, seconds
 
@@ -53,9 +52,9 @@ class SweepResult:
         The s.d. is over seeds; where a chip has several devices, that of their means follows: the uncertainty of a fit.
         """
         keys = ["metric", "chip", "time_s"]
-        by_device = self.frame.groupby([*keys, "device"], sort=False)["value"].agg(["mean", "var"])
+        by_device = self.frame.groupby([*keys, "device"], sort=False)["value"].agg([_mean, "var"])
         stats = by_device.groupby(keys, sort=False).agg(
-            mean=("mean", "mean"), chips=("var", "mean"), devices=("mean", "std")
+            mean=("_mean", _mean), chips=("var", "mean"), devices=("_mean", "std")
         )
         stats["cell"] = [
             f"{mean:.4g}"
@@ -78,6 +77,11 @@ class SweepResult:
         return plot_sweep(self.frame, path)
 
 
+def _mean(values: pd.Series) -> float:
+    """NaN where one of them is: a number that is missing is not left out."""
+    return float(values.mean(skipna=False))
+
+
 def sweep(
     model: nn.Module,
     chip: ChipSpec | Scenario | Sequence[ChipSpec | Scenario],
@@ -94,7 +98,9 @@ def sweep(
     """Measure a model on chips over time.
 
     Every seed is another chip of the same kind; every time is the same devices later. With `out`, each number is on
-    disk as soon as it is known, and calling again with the same arguments (or more times and seeds) continues.
+    disk as soon as it is known, and calling again with the same arguments (or more times and seeds) continues. What
+    else decides numbers must be the same: weights, class and configuration of the model, chips, metrics, tokens.
+    Models are measured in evaluation mode, whichever they are in.
 
     Arguments
         model             the digital model; it is left as it is
@@ -104,7 +110,7 @@ def sweep(
         metrics           e.g. [Perplexity(text), NextTokenAccuracy(text), KLToDigital(text)]
         out               folder for results.csv
         rules, calibration_data   as in map_model, for chips that are not a Scenario
-        tokenizer         taken from the model's own source where not given
+        tokenizer         taken from the model's own source where not given; not asked for where no metric needs one
         backend, state    as in map_model; no number depends on `state`, so a sweep may go on with another one
     """
     chosen = checked_metrics(metrics)
@@ -119,8 +125,16 @@ def sweep(
     }
     for scenario in scenarios:
         scenario.check_times(model, own_times[scenario.name])
-    tokenizer = RememberingTokenizer(tokenizer_of(model, tokenizer))
-    ledger = Ledger(out, _manifest(model, scenarios, chosen)) if out is not None else None
+    tokenizer = needed_tokenizer(model, chosen, tokenizer)
+    if tokenizer is not None:
+        tokenizer = RememberingTokenizer(tokenizer)
+    sequences = token_sequences(model, chosen, tokenizer)
+    reference = DigitalReference(model)
+    ledger = None
+    if out is not None:
+        if sequences and not Ledger.begun(out):  # what is refused must leave no folder behind
+            reference.check([sequence for own in sequences.values() for sequence in own])
+        ledger = Ledger(out, _manifest(model, scenarios, chosen, tokenizer, sequences))
     cells: dict[Key, list[Row]] = {}
     for row in ledger.rows if ledger else []:
         cells.setdefault((row.chip, row.device, row.seed, row.time_s), []).append(row)
@@ -139,7 +153,6 @@ def sweep(
     ]
     missing = [key for key in wanted if not is_done(key)]
     if missing:
-        reference = DigitalReference(model)
         digital = evaluate(model, chosen, tokenizer, reference)
         with Reporter("sweep", total=len(missing)) as reporter:
             for scenario, device in [(s, d) for s in scenarios for d in range(len(chips[s.name]))]:
@@ -229,12 +242,24 @@ def _distinct(values: list[Any], what: str) -> list[Any]:
     return values
 
 
-def _manifest(model: nn.Module, scenarios: list[Scenario], metrics: list[AbstractMetric]) -> dict[str, Any]:
-    fingerprint = hashlib.blake2b(digest_size=16)
-    for name, tensor in named_values(model):
-        fingerprint.update(f"{name} {weights_fingerprint(tensor)}".encode())
-    parts: dict[str, Any] = {"model": fingerprint.hexdigest()}
+def _manifest(
+    model: nn.Module,
+    scenarios: list[Scenario],
+    metrics: list[AbstractMetric],
+    tokenizer: Any,
+    sequences: dict[str, list[list[int]]],
+) -> dict[str, Any]:
+    """Everything that decides the numbers, by what it is called where a folder holds another one.
+
+    Metrics of language models know the tokenizer by its tokens; what others take from it nobody knows.
+    """
+    parts: dict[str, Any] = {"model": weights_identity(model), "model configuration": model_identity(model)}
     for scenario in scenarios:
         parts.update(scenario.identities())
-    parts.update({f"metric {metric.name!r}": metric.identity() for metric in metrics})
+    for metric in metrics:
+        parts[f"metric {metric.name!r}"] = metric_identity(metric)
+        if isinstance(metric, AbstractTokenMetric):
+            parts[f"tokenizer, by its tokens for metric {metric.name!r}"] = digest(sequences[metric.name])
+        elif tokenizer is not None:
+            parts["tokenizer"] = tokenizer_identity(plain_tokenizer(tokenizer))
     return parts

@@ -7,6 +7,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 import crossbar_sim as cs
+from crossbar_sim.view.fidelity import plot_fidelity
 from crossbar_sim.view.plots import plot_sweep
 
 TIMES = [0.0, 1.0, 3600.0, 31536000.0]
@@ -92,11 +93,66 @@ def test_a_single_time(drawn, tmp_path, times):
     assert drawn[0].axes[0].get_ylabel() == "some metric"
 
 
-def test_infinite_values_are_drawn_around(drawn, tmp_path):
-    frame = table(chips=["one"], metrics=["perplexity"])
-    frame.loc[frame["time_s"] == TIMES[-1], "value"] = np.inf
-    path = plot_sweep(frame, tmp_path / "inf.png")
-    assert path.read_bytes().startswith(b"\x89PNG")
+def marks(axes):
+    """What is written within axes, and where on their x axis."""
+    return sorted((text.get_text(), float(text.xy[0])) for text in axes.texts)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("at", range(4))
+@pytest.mark.parametrize("seeds", [(0,), (1, 2), (0, 1, 2)])
+def test_what_is_not_finite_is_shown(drawn, tmp_path, value, at, seeds):
+    frame = table(metrics=["perplexity"])
+    missing = (frame["chip"] == "other") & (frame["time_s"] == TIMES[at]) & frame["seed"].isin(seeds)
+    frame.loc[missing, "value"] = value
+    plot_sweep(frame, tmp_path / "missing.png")
+    (axes,) = drawn[0].axes
+    places = [0.1, 1, 3600, 31536000]
+    name = {np.inf: "inf", -np.inf: "-inf"}.get(value, "nan")
+    assert marks(axes) == [(name if len(seeds) == 3 else f"{name} {len(seeds)} of 3", places[at])]
+    assert axes.get_title() == f"not finite: {len(seeds)} of 24 values"
+    low, high = axes.get_xlim()
+    assert low < places[0] < places[-1] < high
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0s", "1s", "1h", "1y"]
+    one, other = (line for line in axes.lines if line.get_label() in ("one", "other"))
+    assert np.isfinite(one.get_ydata()).all()
+    assert np.flatnonzero(~np.isfinite(other.get_ydata())).tolist() == [at]
+    assert np.isfinite(axes.get_ylim()).all()
+    legend = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert legend == ["one", "other", "digital"]
+
+
+def test_nothing_finite_at_all(drawn, tmp_path):
+    frame = table(metrics=["perplexity"]).assign(value=np.nan, digital=np.inf)
+    plot_sweep(frame, tmp_path / "nothing.png")
+    (axes,) = drawn[0].axes
+    assert axes.get_title() == "not finite: 24 of 24 values"
+    assert [text for text, _ in marks(axes)] == ["inf"] + ["nan"] * 8
+    low, high = axes.get_xlim()
+    assert low < 0.1
+    assert high > TIMES[-1]
+
+
+def test_finite_values_have_no_marks(drawn, tmp_path):
+    plot_sweep(table(), tmp_path / "finite.png")
+    assert [(axes.get_title(), marks(axes)) for axes in drawn[0].axes] == [("", [])] * 2
+
+
+@pytest.mark.parametrize("name", ["mean", "sd"])
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_columns_of_a_fidelity_report_that_are_not_finite(drawn, tmp_path, name, value):
+    rows = [
+        {"tier": tier, "versus": versus, "column": column, "mean": 0.1, "sd": 0.2}
+        for tier, versus in (("nodal", "digital"), ("tile", "digital"), ("tile", "nodal"))
+        for column in range(5)
+    ]
+    frame = pd.DataFrame(rows)
+    frame.loc[(frame["tier"] == "tile") & (frame["column"] == 4), name] = value
+    plot_fidelity(frame, tmp_path / "fidelity.png")
+    for axes, count in zip(drawn[0].axes, (20, 10), strict=True):
+        assert [text for text, _ in marks(axes)] == [str(value)]
+        assert axes.get_title() == f"not finite: 1 of {count} values"
+        assert axes.get_xlim() == (-0.5, 4.5)
 
 
 def test_an_empty_table_is_refused(tmp_path):
