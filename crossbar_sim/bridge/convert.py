@@ -17,7 +17,7 @@ from crossbar_sim.array.state_memory import StateMemory
 from crossbar_sim.bridge.direct import Digital, Direct, Held, Slot
 from crossbar_sim.bridge.guard import ForwardGuard, Place
 from crossbar_sim.bridge.kinds.linear import TransposedKind, conv1d_layer
-from crossbar_sim.bridge.layers import AnalogLayer, AnalogLinear, ChipSlot, check_movable, checked_backend
+from crossbar_sim.bridge.layers import AbstractAnalogLayer, AnalogLinear, ChipSlot, check_movable, checked_backend
 from crossbar_sim.bridge.offload import (
     Loading,
     drop_foreign_methods,
@@ -198,7 +198,7 @@ def _held(name: str, layer: nn.Module, found: Found, slots: Mapping[str, Slot]) 
 
 
 def _follow(matrices: list[ProgrammedMatrix], layer: nn.Module, fn: Any, recurse: bool) -> nn.Module:
-    """`.to()` and its kin on a layer that keeps its own forward: the states follow the weights, as in AnalogLayer."""
+    """`.to()` and its kin on a layer that keeps its own forward: the states follow the weights."""
     for programmed in matrices:
         check_movable(programmed)
     fresh = [programmed.may_follow for programmed in matrices]
@@ -208,7 +208,7 @@ def _follow(matrices: list[ProgrammedMatrix], layer: nn.Module, fn: Any, recurse
     return layer
 
 
-def _analog(found: Found, programmed: ProgrammedMatrix, backend: str) -> AnalogLayer:
+def _analog(found: Found, programmed: ProgrammedMatrix, backend: str) -> AbstractAnalogLayer:
     """The layer on the chip that takes the place of another, with the hooks of accelerate that it had."""
     module = found.layer
     kind = conv1d_layer() if isinstance(found.kind, TransposedKind) else AnalogLinear

@@ -54,7 +54,7 @@ class ChipSlot:
         return y.to(x.dtype).reshape(*x.shape[:-1], n_out)
 
 
-class AnalogLayer(nn.Module):
+class AbstractAnalogLayer(nn.Module):
     """Stands in for a layer whose one matrix is on the chip.
 
     `weight` and `bias` are the parameters of the layer it replaces, shared and under the same names; what the devices
@@ -99,7 +99,7 @@ class AnalogLayer(nn.Module):
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}, chip={chip!r}"
 
 
-class AnalogLinear(AnalogLayer, nn.Linear):  # type: ignore[misc]
+class AnalogLinear(AbstractAnalogLayer, nn.Linear):  # type: ignore[misc]
     """nn.Linear on the chip, and an nn.Linear to whoever asks for its class."""
 
 

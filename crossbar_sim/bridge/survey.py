@@ -12,7 +12,7 @@ from torch import nn
 
 from crossbar_sim.bridge.direct import is_direct
 from crossbar_sim.bridge.kinds import AbstractKind, Matrix, kind_of
-from crossbar_sim.bridge.layers import AnalogLayer
+from crossbar_sim.bridge.layers import AbstractAnalogLayer
 from crossbar_sim.bridge.sources import methods_of
 from crossbar_sim.bridge.wrappers import unwrapped_names
 from device_models.errors import UsageError
@@ -36,12 +36,12 @@ class Found(NamedTuple):
 
     @property
     def values(self) -> torch.Tensor:
-        """(n_out, n_in)"""
+        """The matrix (n_out, n_in)."""
         return self.matrix.of(self.layer)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(n_in, n_out)"""
+        """Inputs and outputs (n_in, n_out)."""
         n_out, n_in = self.values.shape
         return n_in, n_out
 
@@ -66,7 +66,7 @@ def survey_model(model: nn.Module) -> Survey:
     known: set[tuple[int, str]] = set()
     modules = dict(model.named_modules())
     for path, layer in modules.items():
-        if isinstance(layer, AnalogLayer) or is_direct(layer):
+        if isinstance(layer, AbstractAnalogLayer) or is_direct(layer):
             raise UsageError(f"{path or ROOT}: is on a chip already; map the digital model instead")
         own = {name: p for name, p in layer._parameters.items() if p is not None and (id(layer), name) not in known}
         elsewhere = isinstance(layer, nn.MultiheadAttention) or nn.utils.parametrize.is_parametrized(layer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import nn
 
@@ -27,3 +27,6 @@ class AttentionKind(AbstractKind):
         else:
             found = {name: Matrix(attribute=f"{name}_weight") for name in names}
         return {**found, "out_proj": Matrix("out_proj")}
+
+    def others(self, layer: nn.Module) -> Iterable[str]:
+        return ()

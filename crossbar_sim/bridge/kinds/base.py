@@ -56,6 +56,6 @@ class AbstractKind(ABC):
     def matrices(self, layer: nn.Module) -> Mapping[str, Matrix]:
         """Its matrices by the name that follows the name of the layer; "" for one that has the name of the layer."""
 
+    @abstractmethod
     def others(self, layer: nn.Module) -> Iterable[str]:
         """Parameters of the layer with several dimensions that are no matrices, such as biases of several experts."""
-        return ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import nn
 
@@ -18,3 +18,6 @@ class BilinearKind(AbstractKind):
 
     def matrices(self, layer: nn.Module) -> Mapping[str, Matrix]:
         return {"": Matrix(view=View(flat=True), refusal="nn.Bilinear multiplies its weights by two inputs at once")}
+
+    def others(self, layer: nn.Module) -> Iterable[str]:
+        return ()

@@ -60,6 +60,9 @@ class FlatExpertsKind(AbstractKind):
             for e in range(count)
         }
 
+    def others(self, layer: nn.Module) -> Iterable[str]:
+        return ()
+
 
 class GroupedLinearKind(AbstractKind):
     """A linear layer whose rows are cut into groups, each of which has inputs of its own (DeepSeek V4)."""
@@ -71,6 +74,9 @@ class GroupedLinearKind(AbstractKind):
         count = int(layer.n_groups)  # type: ignore[arg-type]
         size = len(layer.weight) // count  # type: ignore[arg-type]
         return {str(g): Matrix(view=View(rows=(g * size, (g + 1) * size))) for g in range(count)}
+
+    def others(self, layer: nn.Module) -> Iterable[str]:
+        return ()
 
 
 class RouterKind(AbstractKind):
@@ -84,6 +90,9 @@ class RouterKind(AbstractKind):
 
     def matrices(self, layer: nn.Module) -> Mapping[str, Matrix]:
         return {"": Matrix(digital="router")}
+
+    def others(self, layer: nn.Module) -> Iterable[str]:
+        return ()
 
 
 def experts_per_token(layer: nn.Module, count: int) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -24,6 +24,9 @@ class FunctionalKind(AbstractKind):
 
     def matrices(self, layer: nn.Module) -> Mapping[str, Matrix]:
         return {name: Matrix(attribute=name) for name in self._names(layer)}
+
+    def others(self, layer: nn.Module) -> Iterable[str]:
+        return ()
 
     def _names(self, layer: nn.Module) -> list[str]:
         kind: Any = type(layer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -27,6 +27,9 @@ class LinearKind(AbstractKind):
         refusal = None if _is_plain(layer) else f"{type(layer).__name__} changes what nn.Linear computes"
         return {"": Matrix(refusal=refusal)}
 
+    def others(self, layer: nn.Module) -> Iterable[str]:
+        return ()
+
 
 class TransposedKind(AbstractKind):
     """Conv1D of transformers, whose weight is (n_in, n_out)."""
@@ -41,6 +44,9 @@ class TransposedKind(AbstractKind):
         changed = type(layer).forward is not _transformers_conv1d().forward
         refusal = f"{type(layer).__name__} changes what Conv1D computes" if changed else None
         return {"": Matrix(view=View(transposed=True), refusal=refusal)}
+
+    def others(self, layer: nn.Module) -> Iterable[str]:
+        return ()
 
 
 def _transformers_conv1d() -> Any:

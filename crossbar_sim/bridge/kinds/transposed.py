@@ -6,10 +6,10 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from crossbar_sim.array.programmed import ProgrammedMatrix
-from crossbar_sim.bridge.layers import AnalogLayer
+from crossbar_sim.bridge.layers import AbstractAnalogLayer
 
 
-class AnalogConv1D(AnalogLayer, Conv1D):
+class AnalogConv1D(AbstractAnalogLayer, Conv1D):
     """Conv1D (weight (n_in, n_out)) on the chip, and a Conv1D to whoever asks for its class."""
 
     def __init__(self, parameter: nn.Parameter, bias: nn.Parameter | None, programmed: ProgrammedMatrix, backend: str):
