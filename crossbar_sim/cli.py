@@ -168,6 +168,7 @@ def main() -> None:
 
 
 def _show(result: SweepResult) -> None:
+    print(result.header())
     table = result.table()
     for metric in dict.fromkeys(table.index.get_level_values("metric")):
         print(f"\n{metric}")

@@ -73,10 +73,10 @@ def map_model(
         state             "kept": effective weights and variances of every layer stay in memory. "regenerated": those of
                           a layer are computed anew whenever it is read and then released, bit for bit the same, for
                           models that are too large otherwise; a batch of vectors needs them once
-    Parameters are shared with `model`, so `.to(dtype)` of one changes the values of both; a change of weights through
-    `.data` cannot be noticed, any other is refused until `chip.reprogram()`. Weights of any float type are programmed;
-    AnalogLinear says what is computed in which. Weights that accelerate offloads to memory or disk are loaded layer by
-    layer where they are needed, and changes of those are not noticed.
+    Parameters are shared with `model`, so `.to(dtype)` of one changes the values of both. A read after a change of
+    weights is refused until `chip.reprogram()` writes them (docs/training_on_chip.md says what is noticed when).
+    Weights of float64, float32, bfloat16 and float16 are programmed; bridge.layers.ChipSlot says what is computed in
+    which. Weights that accelerate offloads to memory or disk are loaded layer by layer where they are needed.
     Raises UsageError for a model without such layers, for bad weights, for layers that compute something else than
     their class says, and for rules or options that cannot act. Warns of matrices that no kind of layer knows.
     """

@@ -12,6 +12,7 @@ from torch import nn
 
 from crossbar_sim.bridge.convert import plan_model
 from crossbar_sim.bridge.rules import Rules
+from crossbar_sim.mapping import Coverage
 from crossbar_sim.spec import ChipSpec
 from crossbar_sim.store import weights_fingerprint
 from crossbar_sim.study.schedule import Schedule
@@ -75,6 +76,12 @@ class Scenario:
             f"chip {self.name!r}{text}": replace(self, chip=chip).identity()
             for text, chip in zip(which, self.chips(), strict=True)
         }
+
+    def coverage(self, model: nn.Module) -> Coverage:
+        """What of a model is on the chip, whichever of the devices it has."""
+        coverage = plan_model(model, self.chips()[0], self.rules).coverage
+        assert coverage is not None  # of every plan that is made for a model
+        return coverage
 
     def check_times(self, model: nn.Module, times_s: list[float]) -> None:
         """Ask every device for every time ahead of the work: some know only the times of their measurements."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from crossbar_sim.array.matrix import checked_seed
 from crossbar_sim.bridge.convert import map_model
 from crossbar_sim.bridge.rules import Rules
 from crossbar_sim.chip import Chip
+from crossbar_sim.mapping import Coverage
 from crossbar_sim.progress import Reporter
 from crossbar_sim.spec import ChipSpec
 from crossbar_sim.study.contract import AbstractMetric, AbstractTokenMetric
@@ -41,10 +43,15 @@ class SweepResult:
     """The numbers of a sweep, one row per number.
 
     `frame` has columns chip, device, seed, time_s, metric, value, digital; device numbers those of a Scenario that has
-    several, and is 0 elsewhere.
+    several, and is 0 elsewhere. `coverage` says for each chip what of the model is on it.
     """
 
     frame: pd.DataFrame
+    coverage: Mapping[str, Coverage] = field(default_factory=dict)
+
+    def header(self) -> str:
+        """The account of each chip: what share of the model it computes, and what stays digital."""
+        return "\n".join(f"{name}: {account}" for name, account in self.coverage.items())
 
     def table(self) -> pd.DataFrame:
         """Mean with s.d. where there are several: one line per metric and chip, one column per time.
@@ -125,6 +132,7 @@ def sweep(
     }
     for scenario in scenarios:
         scenario.check_times(model, own_times[scenario.name])
+    coverage = {scenario.name: scenario.coverage(model) for scenario in scenarios}
     tokenizer = needed_tokenizer(model, chosen, tokenizer)
     if tokenizer is not None:
         tokenizer = RememberingTokenizer(tokenizer)
@@ -154,6 +162,7 @@ def sweep(
     missing = [key for key in wanted if not is_done(key)]
     if missing:
         digital = evaluate(model, chosen, tokenizer, reference)
+        print(SweepResult(pd.DataFrame(), coverage).header(), file=sys.stderr, flush=True)
         with Reporter("sweep", total=len(missing)) as reporter:
             for scenario, device in [(s, d) for s in scenarios for d in range(len(chips[s.name]))]:
                 own = [key for key in missing if key[:2] == (scenario.name, device)]
@@ -173,7 +182,7 @@ def sweep(
     frame = pd.DataFrame(
         [row for key in wanted for row in cells[key] if row.metric in names], columns=list(Row._fields)
     ).drop_duplicates(["chip", "device", "seed", "time_s", "metric"], ignore_index=True)
-    return SweepResult(frame)
+    return SweepResult(frame, coverage)
 
 
 def _measure(
