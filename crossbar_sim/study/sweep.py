@@ -162,7 +162,6 @@ def sweep(
     missing = [key for key in wanted if not is_done(key)]
     if missing:
         digital = evaluate(model, chosen, tokenizer, reference)
-        print(SweepResult(pd.DataFrame(), coverage).header(), file=sys.stderr, flush=True)
         with Reporter("sweep", total=len(missing)) as reporter:
             for scenario, device in [(s, d) for s in scenarios for d in range(len(chips[s.name]))]:
                 own = [key for key in missing if key[:2] == (scenario.name, device)]
@@ -174,6 +173,8 @@ def sweep(
                     model, spec, own[0][2], scenario.rules, calibration_data=scenario.calibration_data,
                     backend=backend, state=state,
                 )  # fmt: skip
+                if device == 0:
+                    print(f"{scenario.name}: {coverage[scenario.name]}", file=sys.stderr, flush=True)
                 for key, values in _measure(mapped, scenario, own, chosen, tokenizer, reference, reporter):
                     rows = [Row(*key, name, values[name], digital[name]) for name in names]
                     if ledger:
