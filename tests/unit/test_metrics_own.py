@@ -147,7 +147,7 @@ NO_NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: type(value).__name__)
 def test_anything_else_is_refused_by_name(value):
     with pytest.raises(cs.UsageError) as error:
         cs.evaluate(Vision(), constant(value, "mine"))
