@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from torch import nn
 from crossbar_sim.bridge.direct import is_direct
 from crossbar_sim.bridge.kinds import AbstractKind, Matrix, kind_of
 from crossbar_sim.bridge.layers import AbstractAnalogLayer
-from crossbar_sim.bridge.sources import methods_of
+from crossbar_sim.bridge.sources import attributes_of_attributes
 from crossbar_sim.bridge.wrappers import unwrapped_names
 from device_models.errors import UsageError
 
@@ -116,10 +115,7 @@ def _users_of_weights(modules: dict[str, nn.Module], matrices: dict[str, Found])
             yield path, used
 
 
-_WEIGHT = re.compile(r"\bself\.(\w+)\.(\w+)\b(?!\.(?:dtype|device|shape|size|requires_grad))")
-
-
 @cache
 def _weights_named(kind: Any) -> frozenset[tuple[str, str]]:
     """Attributes of attributes that the methods of a class use, such as the weight of a layer within."""
-    return frozenset(name for source in methods_of(kind) for name in _WEIGHT.findall(source))
+    return frozenset(attributes_of_attributes(kind))

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from crossbar_sim.bridge.kinds.base import AbstractKind, Matrix
-from crossbar_sim.bridge.sources import methods_of
+from crossbar_sim.bridge.sources import sources_of
 
 _LINEAR = re.compile(r"\blinear\([^\n]*?,\s*self\.(\w+)\b(?!\.\w+\.)")
 
@@ -37,4 +37,4 @@ class FunctionalKind(AbstractKind):
 
 @cache
 def _given_to_linear(kind: Any) -> frozenset[str]:
-    return frozenset(name for source in methods_of(kind) for name in _LINEAR.findall(source))
+    return frozenset(name for source in sources_of(kind) for name in _LINEAR.findall(source))
