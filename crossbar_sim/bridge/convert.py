@@ -331,7 +331,7 @@ _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 def _check_weight(name: str, found: Found) -> None:
     """Whether a matrix can be planned: its class, its type and its shape, but not yet its values."""
     layer, matrix = found.layer, found.matrix
-    where = name if found.kind.replaces and matrix.attribute != "weight" else f"{name}.weight"
+    where = f"{name}.weight" if matrix.attribute == "weight" else name
     keep = f'keep it digital with the rule {{{name!r}: "digital"}}'
     if matrix.refusal is not None:
         raise UsageError(f"{name}: {matrix.refusal} and cannot be mapped; {keep}")

@@ -222,6 +222,40 @@ def test_inputs_that_pytorch_refuses_are_refused(kind, shape):
                 each(x)
 
 
+@pytest.mark.parametrize("function", [F.conv1d, F.conv3d, F.conv_transpose1d, F.conv_transpose3d])
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_kernel_of_other_dimensions_is_refused_as_by_pytorch(function, n):
+    class Odd(nn.Conv2d):
+        def forward(self, x):
+            return function(x, self.weight)
+
+    layer, x = Odd(2, 3, 1), torch.zeros(1, 2, *[4] * n)
+    for each in (layer, cs.map_model(layer, IDEAL)):
+        with pytest.raises(RuntimeError), torch.no_grad():
+            each(x)
+
+
+class CallsAndTakes(nn.Module):
+    """Calls its convolution, and in a branch that is not taken hands its kernel to a function."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(2, 3, 2)
+
+    def forward(self, x, again=False):
+        return F.conv1d(x, self.conv.weight, self.conv.bias) if again else self.conv(x)
+
+
+def test_a_call_within_a_layer_that_is_watched_is_one_read():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(CallsAndTakes()).double(), normal(1, 2, 4)
+    mapped = ideal_equals_digital(model, x)
+    assert mapped.chip.matrices["0.conv"].matrix.reads == 1
+    with torch.no_grad():
+        torch.testing.assert_close(mapped[0](x, again=True), model(x), rtol=1e-12, atol=1e-12)
+    assert mapped.chip.matrices["0.conv"].matrix.reads == 2
+
+
 class TakesTheKernel(nn.Module):
     """As Mamba does: the parent hands the kernel of its convolution to a function of its own."""
 

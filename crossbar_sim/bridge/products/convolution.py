@@ -18,6 +18,7 @@ _AT_ONCE = 2**24
 
 
 def convolution(
+    n: int,
     reads: Any,
     input: torch.Tensor,
     weight: torch.Tensor,
@@ -27,20 +28,19 @@ def convolution(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> torch.Tensor:
-    """torch.conv1d, conv2d, conv3d: input (vectors, in_channels, *sizes), or without its first dimension."""
-    n = weight.dim() - 2
-    like = _result(reads, _CONVOLUTIONS[n], input, weight, bias, stride, padding, dilation, groups)
+    """torch.conv1d, conv2d, conv3d by `n`: input (batch, in_channels, *sizes), or without its first dimension."""
+    like = _result(n, reads, _CONVOLUTIONS[n], input, weight, bias, stride, padding, dilation, groups)
     stride, dilation = _each(stride, n), _each(dilation, n)
     sizes = [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]
     x = input if input.dim() == n + 2 else input[None]
     x = nn.functional.pad(x, _padding(padding, sizes))
     for i, (size, step, gap) in enumerate(zip(sizes, stride, dilation, strict=True)):
         x = x.unfold(2 + i, size, step)[..., ::gap]
-    # (vectors, channels, *positions, *kernel) -> (vectors, *positions, groups, channels of a group, *kernel)
+    # (batch, channels, *positions, *kernel) -> (batch, *positions, groups, channels of a group, *kernel)
     patches = x.movedim(1, n + 1).unflatten(n + 1, (groups, -1))
-    shares = [None] * groups if bias is None else bias.chunk(groups)
+    biases = [None] * groups if bias is None else bias.chunk(groups)
     outputs = [
-        _read(patches.select(n + 1, g), n + 1, partial(read, bias=shares[g]))
+        _read(patches.select(n + 1, g), n + 1, partial(read, bias=biases[g]))
         for g, read in enumerate(reads.of_groups(weight, groups))
     ]
     return torch.cat(outputs, -1).movedim(-1, 1).reshape(like).contiguous()
@@ -55,6 +55,7 @@ def _read(patches: torch.Tensor, n: int, read: Callable[[torch.Tensor], torch.Te
 
 
 def transposed_convolution(
+    n: int,
     reads: Any,
     input: torch.Tensor,
     weight: torch.Tensor,
@@ -65,14 +66,13 @@ def transposed_convolution(
     groups: int = 1,
     dilation: int | Sequence[int] = 1,
 ) -> torch.Tensor:
-    """torch.conv_transpose1d, 2d, 3d: input as in `convolution`."""
-    n = weight.dim() - 2
+    """torch.conv_transpose1d, 2d, 3d by `n`: input as in `convolution`."""
     options = stride, padding, output_padding, groups, dilation
-    like = _result(reads, _TRANSPOSED[n], input, weight, bias, *options)
+    like = _result(n, reads, _TRANSPOSED[n], input, weight, bias, *options)
     stride, padding, dilation = _each(stride, n), _each(padding, n), _each(dilation, n)
     kernel = weight.shape[2:]
     x = input if input.dim() == n + 2 else input[None]
-    x = x.movedim(1, -1).unflatten(-1, (groups, -1))  # (vectors, *positions, groups, channels of a group)
+    x = x.movedim(1, -1).unflatten(-1, (groups, -1))  # (batch, *positions, groups, channels of a group)
     outputs = [read(x.select(n + 1, g)) for g, read in enumerate(reads.of_groups(weight, groups))]
     patches = torch.cat([y.unflatten(-1, (-1, *kernel)) for y in outputs], n + 1).movedim(n + 1, 1)
     ends = [p + size for p, size in zip(padding, like[-n:], strict=True)]
@@ -86,7 +86,7 @@ def transposed_convolution(
 def _add_patches(
     patches: torch.Tensor, ends: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
 ) -> torch.Tensor:
-    """Patches (vectors, channels, *positions, *kernel) added where they overlap, at least as long as `ends`."""
+    """Patches (batch, channels, *positions, *kernel) added where they overlap, at least as long as `ends`."""
     n = len(ends)
     positions, kernel = patches.shape[2 : n + 2], patches.shape[n + 2 :]
     lengths = [(many - 1) * s + 1 for many, s in zip(positions, stride, strict=True)]
@@ -115,20 +115,29 @@ def general_convolution(
     groups: int,
 ) -> torch.Tensor:
     """torch.convolution, which is behind all of them."""
+    n = weight.dim() - 2
     if transposed:
-        return transposed_convolution(reads, input, weight, bias, stride, padding, output_padding, groups, dilation)
-    return convolution(reads, input, weight, bias, stride, padding, dilation, groups)
+        return transposed_convolution(n, reads, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return convolution(n, reads, input, weight, bias, stride, padding, dilation, groups)
 
 
 def _result(
-    reads: Any, function: Any, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *options: Any
+    n: int,
+    reads: Any,
+    function: Any,
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    *options: Any,
 ) -> torch.Size:
-    """The shape that the function itself would give, asked of tensors without values; it refuses what it must."""
+    """The shape that the function itself gives, asked with a batch of none; what PyTorch refuses is refused here."""
     if reads.holds(input) or (bias is not None and reads.holds(bias)):
         raise reads.refusal(input if reads.holds(input) else bias, function)
-    given = (input, weight, bias)
-    empty = [None if each is None else torch.empty(each.shape, device="meta", dtype=torch.float32) for each in given]
-    return function(*empty, *options).shape
+    batch, sizes = input.shape[: -n - 1], input.shape[-n - 1 :]
+    offsets = None if bias is None else bias.to(weight.dtype)
+    with torch.no_grad(), torch._C.DisableTorchFunction():  # a layer around this one may be watched as well
+        result = function(weight.new_empty((0, *batch[1:], *sizes)), weight, offsets, *options)
+    return torch.Size((*batch, *result.shape[1:]))
 
 
 def _each(value: Any, n: int) -> list[int]:
@@ -151,7 +160,7 @@ def _padding(padding: int | str | Sequence[int], sizes: Sequence[int]) -> list[i
 _CONVOLUTIONS: dict[int, Any] = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
 _TRANSPOSED: dict[int, Any] = {1: torch.conv_transpose1d, 2: torch.conv_transpose2d, 3: torch.conv_transpose3d}
 CONVOLUTION: dict[Any, Callable[..., Any]] = {
-    **dict.fromkeys(_CONVOLUTIONS.values(), convolution),
-    **dict.fromkeys(_TRANSPOSED.values(), transposed_convolution),
+    **{function: partial(convolution, n) for n, function in _CONVOLUTIONS.items()},
+    **{function: partial(transposed_convolution, n) for n, function in _TRANSPOSED.items()},
     torch.convolution: general_convolution,
 }
