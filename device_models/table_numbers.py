@@ -1,0 +1,141 @@
+"""Cells of measured tables as numbers, and which of them cannot be measurements."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_models.errors import UsageError
+from device_models.table_names import BOUNDS, Unit
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+OVERFLOW = 1e30
+"""Instruments write 9.9e37, 9.91e37 or 1e38 where a value is beyond their range, and some tables scale these."""
+
+GAPS = frozenset(
+    "|#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null".split("|")
+)
+"""Texts that stand for no value; as pandas reads them."""
+
+_OVERFLOWS = frozenset("inf infinity 1.#inf ovfl ovf ovld ovrflw overflow overload overrange over ol o.l o.l.".split())
+_POINT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+(?:[eE][+-]?[0-9]+)?")
+_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+")
+
+
+class Cells(NamedTuple):
+    """Numbers of one column: NaN where a cell is a gap or is unreadable, infinite where it says overflow in words.
+
+    mark     the decimal mark, "." or ","; empty where all numbers are whole
+    marked   the first row that has it
+    """
+
+    values: Floats
+    gap: Mask
+    mark: str = ""
+    marked: int = -1
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell is a number, with a decimal point or a decimal comma."""
+    return bool(_POINT.fullmatch(text.strip()) or _COMMA.fullmatch(text.strip()))
+
+
+def numbers(cells: Sequence[Any] | NDArray[Any], separator: str = ",") -> Cells:
+    """The numbers of one column, of texts or of values.
+
+    separator   of the cells in their file. A comma in a number is a decimal comma where it is not the separator; but
+                beside tabs, spaces and pipes not where each of them could divide thousands
+    """
+    if isinstance(cells, np.ndarray) and cells.dtype.kind in "fiub":
+        values = cells.astype(float)
+        return Cells(values, np.isnan(values))
+    texts = cells.tolist() if isinstance(cells, np.ndarray) else cells
+    try:  # almost always, and ten times faster
+        values = np.fromiter(map(float, texts), float, len(texts))
+        if not any("_" in text for text in texts):  # float reads 1_000
+            return _marked(Cells(values, np.isnan(values)), texts, ".")
+    except (TypeError, ValueError):
+        pass
+    texts = [cell.strip().replace("\u2212", "-") if isinstance(cell, str) else cell for cell in texts]
+    gap = np.array([_is_gap(cell) for cell in texts], bool)
+    with_comma = [cell for cell in texts if isinstance(cell, str) and _COMMA.fullmatch(cell)]
+    mark = "," if with_comma and _may_be_decimal(with_comma, separator) else "."
+    values = np.array([math.nan if no else _number(cell, mark) for cell, no in zip(texts, gap, strict=True)], float)
+    return _marked(Cells(values, gap), texts, mark)
+
+
+def _marked(cells: Cells, texts: Sequence[Any], mark: str) -> Cells:
+    first = next((row for row, text in enumerate(texts) if isinstance(text, str) and mark in text), -1)
+    return cells if first < 0 else cells._replace(mark=mark, marked=first)
+
+
+def _may_be_decimal(texts: Sequence[str], separator: str) -> bool:
+    if separator in ",;":
+        return separator == ";"
+    return not all(map(_THOUSANDS.fullmatch, texts))
+
+
+def _is_gap(cell: Any) -> bool:
+    return cell is None or cell in GAPS if isinstance(cell, str | None) else bool(cell != cell)
+
+
+def _number(cell: Any, mark: str) -> float:
+    if not isinstance(cell, str):
+        try:
+            return float(cell)
+        except (TypeError, ValueError):
+            return math.nan
+    if cell.lstrip("+-").casefold() in _OVERFLOWS:
+        return -math.inf if cell.startswith("-") else math.inf
+    if mark == ",":
+        cell = cell.replace(".", "_").replace(",", ".")  # a point beside decimal commas is no number
+    return float(cell) if _POINT.fullmatch(cell) else math.nan
+
+
+class DecimalMarks:
+    """The decimal mark of a file, which is one: 1.234 beside 15,5 may be 1234."""
+
+    def __init__(self, where: str):
+        self.where = where
+        self.seen: dict[str, str] = {}
+
+    def add(self, mark: str, cell: str) -> None:
+        """UsageError where another column has the other mark; `cell` names a cell with this one."""
+        self.seen.setdefault(mark, cell)
+        if len(self.seen) > 1:
+            raise UsageError(f"{self.where}: {' and '.join(self.seen.values())}: must have one decimal mark")
+
+
+class Fault(NamedTuple):
+    """Rows that cannot be measurements, and what is accepted instead."""
+
+    kind: Literal["wrong", "overflow", "negative"]
+    rows: Mask
+    rule: str
+
+
+def faults(cells: Cells, values: Floats, unit: Unit, of: str, low: float = -math.inf) -> Iterator[Fault]:
+    """What is wrong with a column, the gravest first; gaps are not.
+
+    values   in the unit `of` of this package, `unit` being that of the cells; low: the least that is accepted
+    """
+    raw = cells.values
+    yield Fault("wrong", np.isnan(raw) & ~cells.gap, "must be a finite number")
+    yield Fault("overflow", np.isinf(raw), "must be a finite number")
+    yield Fault("overflow", np.abs(raw) >= OVERFLOW, "is an overflow of the instrument: must be a measurement")
+    if unit.inverse:
+        yield Fault("wrong", raw == 0, f"must be above 0 {unit.name}")
+        yield Fault("negative", raw < 0, f"must be above 0 {unit.name}")
+    suffix = f" {of}" if of else ""
+    lowest, highest = BOUNDS.get(of, (-math.inf, math.inf))
+    yield Fault("negative" if low == 0 else "wrong", values < low, f"must be at least {low:g}{suffix}")
+    yield Fault("wrong", values < lowest, f"must be at least {lowest:g}{suffix}, which no device is below")
+    yield Fault("wrong", values > highest, f"must be at most {highest:g}{suffix}, which no device is above")
