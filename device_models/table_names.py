@@ -101,9 +101,7 @@ def known_unit(text: str, of: str, what: str) -> Unit:
     unit = unit_of(text, of)
     if unit is None:
         accepted = list(_KINDS[of])
-        raise UsageError(
-            f"{what}: unit {text!r} is unknown; accepted: {', '.join(accepted)}{nearest(text, accepted)}"
-        )
+        raise UsageError(f"{what}: unit {text!r} is unknown; accepted: {', '.join(accepted)}{nearest(text, accepted)}")
     return unit
 
 
@@ -134,9 +132,7 @@ class Heading:
         if match := _BRACKETS.fullmatch(name):
             inner = cls.of(match[1]) if match[1] else None
             if inner is not None and inner.unit:  # a unit in the name and one in brackets: the same, or unknown
-                same = any(
-                    (a := unit_of(inner.unit, of)) is not None and a == unit_of(match[2], of) for of in _KINDS
-                )
+                same = any((a := unit_of(inner.unit, of)) is not None and a == unit_of(match[2], of) for of in _KINDS)
                 return cls(text, inner.stem, inner.unit if same else f"{inner.unit} ({match[2]})", True)
             return cls(text, _joined(match[1]), _plain_unit(match[2]), True)
         for form in (_SLASH, _SUFFIX):
@@ -193,12 +189,14 @@ class Quantity(NamedTuple):
         """Why a column of this quantity cannot be read because of its unit; none: it can, or is something else."""
         if self.unit(heading) is not None or heading.stem.casefold() != self.stem:
             return None
-        if self.of == "uS" and unit_of(heading.unit, "ohm"):
-            return f"{heading.text}: resistances are no {self.stem}: must be in {', '.join(UNITS['uS'])}"
-        if heading.bracketed and heading.unit not in _NO_UNIT:
-            accepted = f"accepted: {', '.join(UNITS[self.of])}" if self.of else "it is a pure number"
-            return f"{heading.text} has a unit that is unknown; {accepted}"
-        return None
+        if not ((heading.bracketed and heading.unit not in _NO_UNIT) or unit_of(heading.unit, "ohm")):
+            return None  # a suffix that is no unit of this quantity, as in g_min
+        if not self.of:
+            return f"{heading.text} has a unit: must be a pure number"
+        text = f"{heading.text} has a unit that is unknown; accepted: {', '.join(UNITS[self.of])}"
+        if self.of == "uS" and not self._resistances:
+            text += f", because {self.stem} does not follow from resistances"
+        return text
 
 
 def _symbol(stem: str, of: str) -> str:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
 
 from device_models.errors import StoreError, UsageError
 from device_models.table_names import is_unit
@@ -27,9 +31,6 @@ _ENCODINGS = (  # a UTF-32 mark begins as one of UTF-16 does
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
-Line = tuple[int, str]
-"""A line with its number in the file, from 1."""
-
 
 @dataclass(frozen=True)
 class TextTable:
@@ -39,19 +40,14 @@ class TextTable:
     columns     the cells of each column; empty texts are gaps
     lines       line of each row in the file
     separator   what stands between cells; a space stands for any white space
-    n_lines     lines of the file that are neither blank nor comments
+    n_lines     of header and rows
     """
 
     names: tuple[str, ...]
-    columns: tuple[tuple[str, ...], ...]
-    lines: tuple[int, ...]
+    columns: tuple[Sequence[str], ...]
+    lines: Sequence[int]
     separator: str
     n_lines: int
-
-    @property
-    def has_decimal_commas(self) -> bool:
-        """Whether a comma in a number can be a decimal comma."""
-        return self.separator != ","
 
 
 def read_table(path: str | Path) -> TextTable:
@@ -63,19 +59,25 @@ def read_table(path: str | Path) -> TextTable:
     Errors   StoreError: the file cannot be read as text; UsageError: a row that does not fit the header, with its line
     """
     text = _text(path)
-    declared = re.match(r"sep=(.)(?=\n)", text)  # as spreadsheets write it
-    every = list(enumerate(text.split("\n"), start=1))[1 if declared else 0 :]
-    lines = [(n, line) for n, line in every if line and not line.isspace() and not line.lstrip().startswith(COMMENTS)]
-    if not lines:
+    every = text.split("\n")
+    declared = re.fullmatch("sep=(.)", every[0])  # as spreadsheets write it
+    top = next((n for n in range(1 if declared else 0, len(every)) if _is_row(every[n])), None)
+    if top is None:
         return TextTable((), (), (), ",", 0)
-    n_lines = len(lines)
-    if _holds_numbers(lines[0][1]):
-        lines = [_commented_header(path, every, lines[0]), *lines]
-    separator = declared[1] if declared else _separator(path, lines)
-    try:
-        return _table(path, lines, separator, n_lines)
-    except csv.Error as error:
-        raise StoreError(f"{path}: cannot be read as a table: {error}") from None
+    header, below = every[top], top + 1
+    if _holds_numbers(header):
+        header, below = _commented_header(path, every, top), top
+    separator = declared[1] if declared else _separator(path, top + 1, header, every[below:])
+    names = _names(header, separator)
+    body = text[sum(len(line) + 1 for line in every[:below]) :]
+    columns, lines = _cells_at_once(body, separator, names), range(below + 1, len(every) + 1)
+    if columns is None:
+        columns, lines = _cells_by_line(path, every, below, separator, names)
+    return _table(path, names, columns, lines, separator)
+
+
+def _is_row(line: str) -> bool:
+    return bool(line) and not line.isspace() and not line.lstrip().startswith(COMMENTS)
 
 
 def _text(path: str | Path) -> str:
@@ -99,30 +101,27 @@ def _holds_numbers(line: str) -> bool:
     return bool(cells) and all(map(is_number, cells))
 
 
-def _commented_header(path: str | Path, every: Sequence[Line], first: Line) -> Line:
+def _commented_header(path: str | Path, every: Sequence[str], top: int) -> str:
     """The comment above the first row, as numpy.savetxt writes names; UsageError where there is none."""
-    above = every[first[0] - every[0][0] - 1] if first[0] > every[0][0] else (0, "")
-    names = above[1].strip().lstrip("#%/").strip()
-    if not above[1].lstrip().startswith(COMMENTS) or not names:
-        raise UsageError(f"{path}: line {first[0]} holds numbers: must be a header, such as cell,t_s,g_uS")
-    return above[0], names
+    above = every[top - 1].strip() if top else ""
+    names = above.lstrip("#%/").strip()
+    if not above.startswith(COMMENTS) or not names:
+        raise UsageError(f"{path}: line {top + 1} holds numbers: must be a header, such as cell,t_s,g_uS")
+    return names
 
 
-def _separator(path: str | Path, lines: Sequence[Line]) -> str:
+def _separator(path: str | Path, number: int, header: str, below: Sequence[str]) -> str:
     """The separator of the header; where it has several, the one by which the rows below have as many cells."""
-    in_header = [mark for mark in SEPARATORS if len(_cells(lines[0][1], mark)) > 1]
+    in_header = [mark for mark in SEPARATORS if len(_cells(header, mark)) > 1]
     if not in_header:
-        return SPACE if len(_spaced_names(lines[0][1])) > 1 else ","
+        return SPACE if len(_names(header, SPACE)) > 1 else ","
     if len(in_header) == 1:
         return in_header[0]
-    found = []
-    for mark in in_header:
-        n_names = len(_without_empty_end(_cells(lines[0][1], mark)))
-        if all(_fits(_cells(line, mark), n_names) for _, line in lines[1 : SAMPLE + 1]):
-            found.append(mark)
+    sample = list(islice(filter(_is_row, below), SAMPLE))
+    found = [mark for mark in in_header if all(_fits(_cells(line, mark), len(_names(header, mark))) for line in sample)]
     if len(found) != 1:
         marks = " and ".join(SEPARATORS[mark] for mark in in_header)
-        raise UsageError(f"{path}: line {lines[0][0]} has {marks}: one of them must separate the names")
+        raise UsageError(f"{path}: line {number} has {marks}: one of them must separate the names")
     return found[0]
 
 
@@ -134,17 +133,16 @@ def _cells(line: str, separator: str) -> list[str]:
         return [line]
 
 
-def _spaced_names(line: str) -> list[str]:
-    """Names between white space; a bracket belongs to the name ahead of it."""
-    if '"' in line:
-        return _cells(SPACE.join(line.split()), SPACE)
-    return re.split(r"\s+(?![(\[{])", line.strip())
-
-
-def _without_empty_end(cells: list[str]) -> list[str]:
-    while cells and not cells[-1].strip():
-        cells = cells[:-1]
-    return cells
+def _names(header: str, separator: str) -> list[str]:
+    """Names of a header without empty ones at its end; of names between spaces a bracket belongs to the one ahead."""
+    if separator != SPACE or '"' in header:
+        names = _cells(header if separator != SPACE else SPACE.join(header.split()), separator)
+    else:
+        names = re.split(r"\s+(?![(\[{])", header.strip())
+    names = [name.strip() for name in names]
+    while names and not names[-1]:
+        names.pop()
+    return names
 
 
 def _fits(cells: Sequence[str], n_names: int) -> bool:
@@ -152,45 +150,64 @@ def _fits(cells: Sequence[str], n_names: int) -> bool:
     return len(cells) >= n_names and not any(cell.strip() for cell in cells[n_names:])
 
 
-def _table(path: str | Path, lines: Sequence[Line], separator: str, n_lines: int) -> TextTable:
-    body: Iterator[str] = (line for _, line in lines[1:])
+def _cells_at_once(body: str, separator: str, names: Sequence[str]) -> list[list[str]] | None:
+    """As `_cells_by_line`, ten times faster, where every line below the header is plainly a row; otherwise none."""
+    if any(mark in body for mark in ('"', *COMMENTS)) or len(names) < 2 or not separator.isascii():
+        return None
     if separator == SPACE:
-        header = _spaced_names(lines[0][1])
-        body = (SPACE.join(line.split()) for line in body)
-    else:
-        header, body = [], (line for _, line in lines)
+        body = re.sub(r"[^\S\n]+", SPACE, body).replace("\n ", "\n").replace(" \n", "\n")
+    body = body.strip("\n" + SPACE)
+    every = np.frombuffer(f"{body}\n".encode(), np.uint8)
+    separators = np.flatnonzero(every == ord(separator))
+    before = np.searchsorted(separators, np.flatnonzero(every == ord("\n")))
+    if np.any(np.diff(before, prepend=0) != len(names) - 1):
+        return None
+    cells = body.replace("\n", separator).split(separator)
+    columns = [cells[k :: len(names)] for k in range(len(names))]
+    return columns if names[0] not in columns[0] and all(map(str.strip, columns[0])) else None
+
+
+def _cells_by_line(
+    path: str | Path, every: Sequence[str], below: int, separator: str, names: Sequence[str]
+) -> tuple[list[Sequence[str]], list[int]]:
+    """Cells of each column and the line of each row, from line `below` (from 0) on."""
+    kept = [number for number in range(below, len(every)) if _is_row(every[number])]
+    body = (SPACE.join(every[n].split()) if separator == SPACE else every[n] for n in kept)
     reader = csv.reader(body, delimiter=separator, skipinitialspace=True, strict=True)
-    offset = 0 if separator == SPACE else -1
-    header = _without_empty_end([name.strip() for name in header or next(reader)])
-    rows, numbers = [], []
-    for row in reader:
-        number = lines[reader.line_num + offset][0]
-        if len(row) != len(header):
-            _refuse_misfit(path, number, row, len(header), separator)
-            row = row[: len(header)]
-        if row[0] == header[0] and [cell.strip() for cell in row] == header:
-            raise UsageError(f"{path}: line {number} repeats the header: must be one table")
-        if any(row):  # spreadsheets end a table with rows of separators alone
-            rows.append(row)
-            numbers.append(number)
-    if rows and _is_line_of_units(rows[0]):
-        units = [cell.strip().strip("()[]{}") for cell in rows[0]]
-        header = [f"{name} [{unit}]" if unit else name for name, unit in zip(header, units, strict=True)]
-        rows, numbers = rows[1:], numbers[1:]
-    columns = list(zip(*rows, strict=True)) or [()] * len(header)
-    kept = [k for k, name in enumerate(header) if name or any(columns[k])]
+    rows, lines = [], []
+    try:
+        for row in reader:
+            line = kept[reader.line_num - 1] + 1
+            if not _fits(row, len(names)):
+                _refuse_misfit(path, line, row, len(names), separator)
+            row = row[: len(names)]
+            if row[0].strip() == names[0] and [cell.strip() for cell in row] == names:
+                raise UsageError(f"{path}: line {line} repeats the header: must be one table")
+            if any(row):  # spreadsheets end a table with rows of separators alone
+                rows.append(row)
+                lines.append(line)
+    except csv.Error as error:
+        raise StoreError(f"{path}: cannot be read as a table: {error}") from None
+    return list(zip(*rows, strict=True)) or [()] * len(names), lines
+
+
+def _table(
+    path: str | Path, names: Sequence[str], columns: Sequence[Sequence[str]], lines: Sequence[int], separator: str
+) -> TextTable:
+    """With the units of a line of units in the names, and without empty columns under no name."""
+    if lines and _is_line_of_units([cells[0] for cells in columns]):
+        units = [cells[0].strip().strip("()[]{}") for cells in columns]
+        names = [f"{name} [{unit}]" if unit else name for name, unit in zip(names, units, strict=True)]
+        columns, lines = [cells[1:] for cells in columns], lines[1:]
+    kept = [k for k, name in enumerate(names) if name or any(map(str.strip, columns[k]))]
     for k in kept:
-        if k > 0 and not header[k]:  # the first may be the numbers of the rows
-            row = next(n for n, cell in enumerate(columns[k]) if cell)
-            raise UsageError(f"{path}: line {numbers[row]}: {columns[k][row]!r} stands under no name")
-    return TextTable(
-        tuple(header[k] for k in kept), tuple(columns[k] for k in kept), tuple(numbers), separator, n_lines
-    )
+        if k > 0 and not names[k]:  # the first may be the numbers of the rows
+            first = next(n for n, cell in enumerate(columns[k]) if cell.strip())
+            raise UsageError(f"{path}: line {lines[first]}: {columns[k][first]!r} stands under no name")
+    return TextTable(tuple(names[k] for k in kept), tuple(columns[k] for k in kept), lines, separator, 1 + len(lines))
 
 
-def _refuse_misfit(path: str | Path, number: int, row: Sequence[str], n_names: int, separator: str) -> None:
-    if _fits(row, n_names):
-        return
+def _refuse_misfit(path: str | Path, number: int, row: Sequence[str], n_names: int, separator: str) -> NoReturn:
     hint = ""
     if separator == "," and len(row) > n_names:
         hint = "; decimal commas need semicolons or tabs between the cells"

@@ -72,9 +72,7 @@ def read_columns(
     places = {quantity: find(quantity, headings, str(path)) for quantity in quantities} if once else {}
     found = {quantity: place for quantity, place in places.items() if place is not None}
     if not set(required) <= {quantity.name for quantity in found}:
-        raise UsageError(
-            f"{path}: columns {', '.join(table.names)}: each once, and {', '.join(required)} are required"
-        )
+        raise UsageError(f"{path}: columns {', '.join(table.names)}: each once, and {', '.join(required)} are required")
     marks = DecimalMarks(str(path))
     return {quantity.name: _checked(path, table, quantity, *place, marks) for quantity, place in found.items()}
 
