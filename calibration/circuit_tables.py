@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from calibration.abstract_table import AbstractTable, Labels
-from calibration.columns import Choice, Columns, Floats
+from calibration.columns import Choice, Column, Columns, Floats
 from calibration.measurements import Sheet, read_npz, source_file
 from device_models.errors import UsageError, nearest
 from device_models.fit_record import SourceFile
@@ -103,12 +103,8 @@ class ReadTrace(AbstractTable):
         if not traces:
             raise UsageError(f"{columns.where}: no column g_uS or g_<label>_uS; has {', '.join(columns.names)}")
         g = np.stack([columns.take(column, unit, "uS") for _, column, unit in traces])
+        _refuse_gaps(columns)
         fs_Hz = _rate(columns)
-        if not columns.keep.all():
-            raise UsageError(
-                f"{columns.where}: {columns.place(int(np.argmin(columns.keep)))}: must have a value, because a gap "
-                f"would shift the spectrum ({', '.join(f'{n} with {reason}' for reason, n in columns.counts())})"
-            )
         return cls(g_uS=g, fs_Hz=fs_Hz, level=np.array([label for label, _, _ in traces]), source=source)
 
 
@@ -125,14 +121,28 @@ def _read_arrays(path: str | Path, renamed: Mapping[str, str] | None) -> dict[st
     return {names.get(name, name): array for name, array in arrays.items() if name in names or name not in taken}
 
 
+def _refuse_gaps(columns: Columns) -> None:
+    if not columns.keep.all():
+        reasons = ", ".join(f"{count} with {reason}" for reason, count in columns.left_out.items())
+        raise UsageError(
+            f"{columns.where}: {columns.place(int(np.argmin(columns.keep)))}: must have a value, because a gap would "
+            f"shift the spectrum ({reasons})"
+        )
+
+
 def _rate(columns: Columns) -> float:
-    if columns.has("fs_Hz"):
-        rates = np.unique(columns.numbers("fs_Hz"))
-        rates = rates[np.isfinite(rates)]
+    if (rate := columns.find("fs_Hz")) is not None:
+        checked = columns.check(*rate, "Hz", low=-np.inf, negative=None)
+        for reason, rows in checked.left_out.items():
+            if not reason.startswith("no "):  # the rate may stand in some rows only
+                columns.leave_out(rows, reason)
+        _refuse_gaps(columns)
+        rates = np.unique(checked.values[np.isfinite(checked.values)])
         if len(rates) != 1:
             raise UsageError(f"{columns.where}: fs_Hz has {len(rates)} values: must have one")
         return float(rates[0])
     t = columns.numbers("t_s")
+    _refuse_gaps(columns)
     steps = np.diff(t)
     if len(steps) == 0 or not np.all(steps > 0) or np.ptp(steps) > 0.01 * steps.mean():
         raise UsageError(f"{columns.where}: t_s: must ascend in even steps, or give fs_Hz")
@@ -300,11 +310,15 @@ class MVMTable(AbstractTable):
     @classmethod
     def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Choice) -> Self:
         def block(stem: str) -> Floats | None:
-            found = {
-                int(match[1]): column
-                for column in columns
-                if (match := re.fullmatch(rf"(?i:{stem})_([0-9]+)", column.heading.plain))
-            }
+            found: dict[int, Column] = {}
+            for column in columns:  # first those that columns= names
+                if match := re.fullmatch(rf"(?i:{stem})_([0-9]+)", column.heading.plain):
+                    other = found.setdefault(int(match[1]), column).heading.text
+                    if other != column.heading.text and other not in columns.renamed:
+                        raise UsageError(
+                            f"{columns.where}: columns {other} and {column.heading.text} are both {stem}_{match[1]}: "
+                            "must be one"
+                        )
             if sorted(found) != list(range(len(found))):
                 raise UsageError(f"{columns.where}: columns {stem}_<k>: must number from 0 without a gap")
             taken = [columns.take(found[k], Unit("", 1.0), "") for k in sorted(found)]

@@ -56,35 +56,44 @@ def numbers(cells: Sequence[Any] | NDArray[Any], separator: str = ",") -> Cells:
     if isinstance(cells, np.ndarray) and cells.dtype.kind in "fiub":
         values = cells.astype(float)
         return Cells(values, np.isnan(values))
-    texts = cells.tolist() if isinstance(cells, np.ndarray) else cells
-    try:  # almost always, and faster
-        values = np.fromiter(map(float, texts), float, len(texts))
-        if not any("_" in text for text in texts):  # float reads 1_000
-            return _marked(Cells(values, np.isnan(values)), texts, ".")
+    texts = cells.tolist() if isinstance(cells, np.ndarray) else list(cells)
+    mark = _decimal_mark(texts, separator)
+    found = _all_numbers(texts, mark)
+    if found is None:
+        found = Cells(np.full(len(texts), math.nan), np.zeros(len(texts), bool))
+        for row, cell in enumerate(texts):
+            try:
+                found.values[row] = float(_with_point(cell, mark) if isinstance(cell, str) else cell)
+                found.gap[row] = found.values[row] != found.values[row]
+            except (TypeError, ValueError):
+                found.values[row] = _overflow(cell)
+                found.gap[row] = cell is None or (isinstance(cell, str) and cell.strip() in GAPS)
+    marked = next((row for row, text in enumerate(texts) if isinstance(text, str) and mark in text), -1)
+    return found if marked < 0 else found._replace(mark=mark, marked=marked)
+
+
+def _decimal_mark(texts: Sequence[Any], separator: str) -> str:
+    """A comma where cells have one and it can be nothing else, or else a point."""
+    if separator == ",":
+        return "."
+    commas = (text.strip() for text in texts if isinstance(text, str) and "," in text)
+    decimals = (text for text in commas if _COMMA.fullmatch(text))
+    if separator == ";":
+        return "." if next(decimals, None) is None else ","
+    return "." if all(map(_THOUSANDS.fullmatch, decimals)) else ","
+
+
+def _all_numbers(texts: Sequence[Any], mark: str) -> Cells | None:
+    """The numbers of texts that are numbers or nan without exception, ten times faster; otherwise none."""
+    try:
+        joined = "\n".join(texts)
+        if "_" in joined or (mark == "," and "." in joined):  # float reads 1_000; a point beside decimal commas
+            return None
+        points = texts if mark == "." else joined.replace(",", ".").split("\n")
+        values = np.fromiter(map(float, points), float, len(points))
     except (TypeError, ValueError):
-        pass
-    commas = [text for text in texts if isinstance(text, str) and _COMMA.fullmatch(text.strip())]
-    mark = "," if commas and _may_be_decimal(commas, separator) else "."
-    values, gap = np.full(len(texts), math.nan), np.zeros(len(texts), bool)
-    for row, cell in enumerate(texts):
-        try:
-            values[row] = float(_with_point(cell, mark) if isinstance(cell, str) else cell)
-            gap[row] = values[row] != values[row]
-        except (TypeError, ValueError):
-            values[row] = _overflow(cell)
-            gap[row] = cell is None or (isinstance(cell, str) and cell.strip() in GAPS)
-    return _marked(Cells(values, gap), texts, mark)
-
-
-def _marked(cells: Cells, texts: Sequence[Any], mark: str) -> Cells:
-    first = next((row for row, text in enumerate(texts) if isinstance(text, str) and mark in text), -1)
-    return cells if first < 0 else cells._replace(mark=mark, marked=first)
-
-
-def _may_be_decimal(texts: Sequence[str], separator: str) -> bool:
-    if separator in ",;":
-        return separator == ";"
-    return not all(map(_THOUSANDS.fullmatch, texts))
+        return None
+    return Cells(values, np.isnan(values)) if len(values) == len(texts) else None
 
 
 def _with_point(text: str, mark: str) -> str:

@@ -70,10 +70,10 @@ def read_table(path: str | Path) -> TextTable:
     separator = declared[1] if declared else _separator(path, top + 1, header, every[below:])
     names = _names(header, separator)
     body = text[sum(len(line) + 1 for line in every[:below]) :]
-    columns, lines = _cells_at_once(body, separator, names), range(below + 1, len(every) + 1)
-    if columns is None:
-        columns, lines = _cells_by_line(path, every, below, separator, names)
-    return _table(path, names, columns, lines, separator)
+    columns = _cells_at_once(body, separator, names)
+    if columns is not None:
+        return _table(path, names, columns, range(below + 1, below + 1 + len(columns[0])), separator)
+    return _table(path, names, *_cells_by_line(path, every, below, separator, names), separator)
 
 
 def _is_row(line: str) -> bool:
@@ -153,6 +153,8 @@ def _fits(cells: Sequence[str], n_names: int) -> bool:
 def _cells_at_once(body: str, separator: str, names: Sequence[str]) -> list[list[str]] | None:
     """As `_cells_by_line`, ten times faster, where every line below the header is plainly a row; otherwise none."""
     if any(mark in body for mark in ('"', *COMMENTS)) or len(names) < 2 or not separator.isascii():
+        return None
+    if body.startswith("\n"):  # lines would count from another one
         return None
     if separator == SPACE:
         body = re.sub(r"[^\S\n]+", SPACE, body).replace("\n ", "\n").replace(" \n", "\n")
