@@ -2,6 +2,7 @@
 
 import codecs
 import io
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -291,7 +292,8 @@ def test_true_and_false_are_one_and_zero_where_a_write_is_accepted(tmp_path):
 # units in names
 
 SAME_UNIT = {
-    "g_uS": ["g (uS)", "g [uS]", "G/uS", "g (µS)", "g (μS)", "G_µS", "Conductance (uS)", "conductance_uS", "g uS", "g{uS}"],
+    "g_uS": ["g (uS)", "g [uS]", "G/uS", "g (\u00b5S)", "g (\u03bcS)", "G_µS", "Conductance (uS)", "conductance_uS", "g uS",
+             "g{uS}"],
     "t_s": ["t (s)", "t [s]", "T/s", "Time (s)", "time_s", "TIME [s]", "t s"],
     "v_V": ["V (V)", "v/V", "Voltage [V]"],
     "i_uA": ["I (uA)", "i/µA", "Current [µA]"],
@@ -303,7 +305,7 @@ OTHER_UNIT = {  # names, and what a value becomes in the file
     "g_uS": {
         "G (nS)": lambda g: 1e3 * g, "g [mS]": lambda g: 1e-3 * g, "g (S)": lambda g: 1e-6 * g,
         "g/NS": lambda g: 1e3 * g, "r_ohm": lambda g: 1e6 / g, "R (Ω)": lambda g: 1e6 / g,
-        "R (Ω)": lambda g: 1e6 / g, "R (kΩ)": lambda g: 1e3 / g, "R/kOhm": lambda g: 1e3 / g,
+        "R (\u2126)": lambda g: 1e6 / g, "R (kΩ)": lambda g: 1e3 / g, "R/kOhm": lambda g: 1e3 / g,
         "Resistance [KOHM]": lambda g: 1e3 / g, "r_Mohm": lambda g: 1 / g, "R (MΩ)": lambda g: 1 / g,
         "r_MOhm": lambda g: 1 / g, "R (ohms)": lambda g: 1e6 / g, "r_Gohm": lambda g: 1e-3 / g,
     },
@@ -460,8 +462,8 @@ def test_overflows_of_instruments_are_refused_or_counted_in_every_column(tmp_pat
         broken.loc[2, name] = value
         path = written(tmp_path, broken.to_csv(index=False, sep=";"))
         for read, place in (
-            (lambda **k: cls.from_frame(broken, **k), "row 3"),
-            (lambda **k: cls.from_csv(path, **k), "row 3 (line 4)"),
+            (partial(cls.from_frame, broken), "row 3"),
+            (partial(cls.from_csv, path), "row 3 (line 4)"),
         ):
             text = refusal(read)
             assert f"{name} = " in text
