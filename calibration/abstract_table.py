@@ -68,7 +68,8 @@ class AbstractTable(ABC):
         Commas, semicolons, tabs, pipes or white space stand between cells; beside all but commas, numbers may have
         decimal commas. Lines that begin with #, % or // are comments. A row that does not fit the header is refused.
         """
-        return cls._from_sheet(read_csv(path), (source_file(path),), columns, negative, overflow)
+        source = (source_file(path),)
+        return cls._from_sheet(read_csv(path), source, columns, negative, overflow)
 
     @classmethod
     def from_parquet(
@@ -80,7 +81,8 @@ class AbstractTable(ABC):
         overflow: Choice = "refuse",
     ) -> Self:
         """From a Parquet file, where pyarrow is installed."""
-        return cls._from_sheet(read_parquet(path), (source_file(path),), columns, negative, overflow)
+        source = (source_file(path),)
+        return cls._from_sheet(read_parquet(path), source, columns, negative, overflow)
 
     @classmethod
     def from_npz(
@@ -92,12 +94,13 @@ class AbstractTable(ABC):
         overflow: Choice = "refuse",
     ) -> Self:
         """From an npz file with one array of equal length for each column; pickled objects are refused."""
+        source = (source_file(path),)
         arrays = read_npz(path)
         if not arrays or {a.ndim for a in arrays.values()} != {1} or len({len(a) for a in arrays.values()}) != 1:
             shapes = ", ".join(f"{name} {a.shape}" for name, a in arrays.items())
             raise UsageError(f"{path}: arrays {shapes}: must be columns of one length")
         sheet = Sheet.of_frame(pd.DataFrame(arrays), str(path))
-        return cls._from_sheet(sheet, (source_file(path),), columns, negative, overflow)
+        return cls._from_sheet(sheet, source, columns, negative, overflow)
 
     @classmethod
     def from_frame(

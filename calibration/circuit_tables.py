@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from calibration.abstract_table import AbstractTable, Labels
-from calibration.columns import Choice, Column, Columns, Floats
+from calibration.columns import MOST_EXACT, Choice, Column, Columns, Floats
 from calibration.measurements import Sheet, read_npz, source_file
 from device_models.errors import UsageError, nearest
 from device_models.fit_record import SourceFile
@@ -200,7 +200,7 @@ def _whole(columns: Columns, name: str) -> NDArray[np.int64]:
 
 def _is_whole(value: Any) -> bool:
     try:
-        return float(value).is_integer()
+        return float(value).is_integer() and abs(float(value)) < MOST_EXACT
     except ValueError:
         return False
 

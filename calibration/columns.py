@@ -19,6 +19,9 @@ Mask = NDArray[np.bool_]
 Choice = Literal["refuse", "leave_out"]
 """What to do with rows that hold a negative conductance, or the overflow of an instrument."""
 
+MOST_EXACT = 2.0**53
+"""Whole numbers below are told apart as floats."""
+
 
 class Column(NamedTuple):
     """A column under the name by which it is looked for."""
@@ -148,9 +151,9 @@ class Columns:
             labels = np.array([text.strip() for text in labels], object)
         cells = numbers(labels, self.separator)
         self._refuse(column, cells.gap, "must be given in every row")
-        if self.is_text and np.isfinite(cells.values).all():
+        if self.is_text and np.all(np.abs(cells.values) < MOST_EXACT):
             labels = cells.values
-        if labels.dtype.kind == "f" and np.all(labels == np.floor(labels)):
+        if labels.dtype.kind == "f" and np.all((labels == np.floor(labels)) & (np.abs(labels) < MOST_EXACT)):
             return labels.astype(np.int64)
         return labels.astype(str) if labels.dtype.kind == "O" else labels
 

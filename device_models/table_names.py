@@ -111,7 +111,7 @@ def _plain(text: str) -> str:
 
 
 def _plain_unit(text: str) -> str:
-    return re.sub(r"(?i)(?<=ohm)s$", "", _plain(text))
+    return re.sub(r"(?i)(?<=ohm)s$|^deg *(?=[ck]$)", "", _plain(text))
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,8 @@ class Quantity(NamedTuple):
 
     def contradicts(self, heading: Heading) -> str | None:
         """Why a column of this quantity cannot be read because of its unit; none: it can, or is something else."""
-        if self.unit(heading) is not None or heading.stem.casefold() != self.stem:
+        same_symbol = _symbol(heading.stem, self.of) == self.stem and not is_unit(heading.unit)  # T may be a time
+        if self.unit(heading) is not None or not (heading.stem.casefold() == self.stem or same_symbol):
             return None
         if not ((heading.bracketed and heading.unit not in _NO_UNIT) or unit_of(heading.unit, "ohm")):
             return None  # a suffix that is no unit of this quantity, as in g_min
@@ -230,6 +231,8 @@ def refuse_other_unit(own: str, theirs: str, what: str) -> None:
     A suffix that is a unit of another kind may be a label, as in ``g_min``, unless it is a resistance.
     """
     ours, named = Heading.of(own), Heading.of(theirs)
+    if named.unit == "%":
+        raise UsageError(f"{what}: the name says %: must be a fraction, or in {ours.unit or 'its own unit'}")
     for of in _KINDS:
         unit = unit_of(named.unit, of)
         if unit is None or not ours.unit or unit == unit_of(ours.unit, of):

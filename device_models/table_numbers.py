@@ -26,6 +26,7 @@ GAPS = frozenset(["", "#N/A N/A", *_GAPS.split()])
 _OVERFLOWS = """inf infinity 1.#inf ovfl ovf ovld ovrflw overflow overload overrange over ol o.l o.l."""
 _POINT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+(?:[eE][+-]?[0-9]+)?")
+_COMMA_HINT = "; a comma is a decimal mark beside semicolons, tabs, pipes or spaces, and thousands have no mark"
 _THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+")
 
 
@@ -34,12 +35,14 @@ class Cells(NamedTuple):
 
     mark     the decimal mark, "." or ","; empty where all numbers are whole
     marked   the first row that has it
+    hint     what else may be said of cells that are unreadable
     """
 
     values: Floats
     gap: Mask
     mark: str = ""
     marked: int = -1
+    hint: str = ""
 
 
 def is_number(text: str) -> bool:
@@ -50,8 +53,8 @@ def is_number(text: str) -> bool:
 def numbers(cells: Sequence[Any] | NDArray[Any], separator: str = ",") -> Cells:
     """The numbers of one column, of texts or of values.
 
-    separator   of the cells in their file. A comma in a number is a decimal comma where it is not the separator; but
-                beside tabs, spaces and pipes not where each of them could divide thousands
+    separator   of the cells in their file: a comma in a number is a decimal comma where it does not separate cells,
+                but beside tabs, spaces and pipes not where every comma could divide thousands
     """
     if isinstance(cells, np.ndarray) and cells.dtype.kind in "fiub":
         values = cells.astype(float)
@@ -69,7 +72,9 @@ def numbers(cells: Sequence[Any] | NDArray[Any], separator: str = ",") -> Cells:
                 found.values[row] = _overflow(cell)
                 found.gap[row] = cell is None or (isinstance(cell, str) and cell.strip() in GAPS)
     marked = next((row for row, text in enumerate(texts) if isinstance(text, str) and mark in text), -1)
-    return found if marked < 0 else found._replace(mark=mark, marked=marked)
+    unreadable = np.flatnonzero(np.isnan(found.values) & ~found.gap)
+    hint = _COMMA_HINT if any("," in str(texts[row]) for row in unreadable[:1]) else ""
+    return found._replace(mark=mark if marked >= 0 else "", marked=marked, hint=hint)
 
 
 def _decimal_mark(texts: Sequence[Any], separator: str) -> str:
@@ -138,7 +143,7 @@ def faults(cells: Cells, values: Floats, unit: Unit, of: str, low: float = -math
     values   in the unit `of` of this package, `unit` being that of the cells; low: the least that is accepted
     """
     raw = cells.values
-    yield Fault("wrong", np.isnan(raw) & ~cells.gap, "must be a finite number")
+    yield Fault("wrong", np.isnan(raw) & ~cells.gap, f"must be a finite number{cells.hint}")
     yield Fault("overflow", np.isinf(raw), "must be a finite number")
     yield Fault("overflow", np.abs(raw) >= OVERFLOW, "is an overflow of the instrument: must be a measurement")
     if unit.inverse:

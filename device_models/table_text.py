@@ -112,7 +112,8 @@ def _commented_header(path: str | Path, every: Sequence[str], top: int) -> str:
 
 def _separator(path: str | Path, number: int, header: str, below: Sequence[str]) -> str:
     """The separator of the header; where it has several, the one by which the rows below have as many cells."""
-    in_header = [mark for mark in SEPARATORS if len(_cells(header, mark)) > 1]
+    without_decimals = re.sub(r"(?<=[0-9]),(?=[0-9])", "", header)  # as in g_0,1s_uS
+    in_header = [mark for mark in SEPARATORS if len(_cells(without_decimals, mark)) > 1]
     if not in_header:
         return SPACE if len(_names(header, SPACE)) > 1 else ","
     if len(in_header) == 1:

@@ -212,6 +212,7 @@ READ = "cell,t_s,g_uS"
         "% cell t_s g_uS\n1 0.5 2.5\n2 0.5 3.5\n",
         "sep=;\ncell;t_s;g_uS\n1;0,5;2,5\n2;0,5;3,5\n",
         ",cell,t_s,g_uS\n0,1,0.5,2.5\n1,2,0.5,3.5\n",  # pandas with the numbers of the rows
+        "cell;t_s;g_uS;x_0,5\n1;0,5;2,5;1,5\n2;0,5;3,5;2,5\n",
         "cell,t,g\n,s,uS\n1,0.5,2.5\n2,0.5,3.5\n",  # a line of units
         "cell,t,g\n-,(ms),[nS]\n1,500,2500\n2,500,3500\n",
         "cell,t_s,g_uS\n-,s,uS\n1,0.5,2.5\n2,0.5,3.5\n",
@@ -292,12 +293,12 @@ def test_true_and_false_are_one_and_zero_where_a_write_is_accepted(tmp_path):
 # units in names
 
 SAME_UNIT = {
-    "g_uS": ["g (uS)", "g [uS]", "G/uS", "g (\u00b5S)", "g (\u03bcS)", "G_µS", "Conductance (uS)", "conductance_uS", "g uS",
-             "g{uS}"],
+    "g_uS": ["g (uS)", "g [uS]", "G/uS", "g (\u00b5S)", "g (\u03bcS)", "G_µS", "Conductance (uS)", "conductance_uS",
+             "g uS", "g{uS}"],
     "t_s": ["t (s)", "t [s]", "T/s", "Time (s)", "time_s", "TIME [s]", "t s"],
     "v_V": ["V (V)", "v/V", "Voltage [V]"],
     "i_uA": ["I (uA)", "i/µA", "Current [µA]"],
-    "temperature_C": ["T (°C)", "Temperature [C]", "temp (℃)", "temperature_°C"],
+    "temperature_C": ["T (°C)", "Temperature [C]", "temp (℃)", "temperature_°C", "T (degC)"],
     "g_target_uS": ["g target (uS)", "G_target [µS]", "conductance target (uS)"],
     "vt_V": ["Vt (V)", "VT/V"],
 }  # fmt: skip
@@ -426,11 +427,13 @@ def test_two_columns_of_one_quantity_are_refused_unless_one_is_named(cls, one, o
         ({"g_nS": "g_nS", "t_h": "Time (h)", "g_uS": "R (kΩ)"}, ["says kohm"]),
         ({"g_nS": "g_nS", "r_kohm": "R (kΩ)"}, ["are both g_uS"]),
         ({"g_nS": "g_nS", "g_target_nS": "g_nS"}, ["is g_target_nS as well: must be one of them"]),
+        ({"g_nS": "g_nS", "g_target_uS": "g (%)"}, ["says %"]),
         ({"g_nS": "g_nS", "cel": "cell"}, ["columns['cel'] = 'cell': cannot act", 'nearest: "cell"']),
     ],
 )
 def test_a_unit_in_a_name_against_a_unit_given_is_refused(columns, words):
     frame = pd.DataFrame({"cell": [1, 2], "Time (h)": [1.0, 1.0], "g_nS": [5e3, 6e3], "R (kΩ)": [200.0, 160.0]})
+    frame = frame.assign(**{"g (%)": 1.0})
     frame = frame.assign(id=frame["cell"]) if "cel" in columns else frame
     columns = {**columns, "cell": "id"} if "cel" in columns else columns
     text = refusal(lambda: RetentionTable.from_frame(frame, columns))
@@ -476,6 +479,16 @@ def test_overflows_of_instruments_are_refused_or_counted_in_every_column(tmp_pat
                 assert dict(table.left_out) == {f"overflow {name}": 1}
             without = without or cls.from_frame(frame.drop(index=2))
             assert_same(table, without)
+
+
+@pytest.mark.parametrize("name", list(DEVICE))
+def test_overflows_and_gaps_are_refused_in_every_column_of_a_tabulated_device(tmp_path, name):
+    for value in (*OVERFLOWS, *WORDS, "", "nan", "six", "1_0", "1.5.2"):
+        broken = pd.DataFrame(DEVICE).astype({name: object})
+        broken.loc[1, name] = value
+        path = written(tmp_path, broken.to_csv(index=False))
+        text = refusal(lambda path=path: Tabulated.from_csv(path, t0_s=1.0, t_read_s=1e-6))
+        assert f"{path}: line 3: {name} = " in text
 
 
 @pytest.mark.parametrize(("cls", "name"), NUMBERS, ids=lambda value: getattr(value, "__name__", value))
@@ -551,6 +564,38 @@ def test_types_of_pandas_are_numbers_like_others(dtype):
     table = RetentionTable.from_frame(frame.assign(g_uS=values.astype(dtype)))
     assert table.g_uS.tolist() == [5.5, 6.5]
     assert dict(table.left_out) == {"no g_uS": 1}
+
+
+def test_labels_stay_what_they_are(tmp_path):
+    for labels, expected in (
+        (["7", "007"], None),
+        (["12345678901234567890", "7"], ["12345678901234567890", "7"]),
+        (["9007199254740993", "9007199254740992"], [9007199254740993, 9007199254740992]),
+        (["1_0", "10"], ["1_0", "10"]),
+        (["1.0", "2.0"], [1, 2]),
+        (["a b", "#2"], ["a b", "#2"]),
+    ):
+        text = "t_s,g_uS,cell\n" + "".join(f"1,5,{label}\n" for label in labels)
+        if expected is None:
+            assert "cell = 7, t_s = 1.0 appears more than once" in refusal(
+                lambda text=text: RetentionTable.from_csv(written(tmp_path, text))
+            )
+        else:
+            assert sorted(RetentionTable.from_csv(written(tmp_path, text)).cell.tolist()) == sorted(expected)
+    for value in (0.5, 9.91e37, 1e17):
+        frame = pd.DataFrame(TABLES[PulseTable]).astype({"pulse": float})
+        frame.loc[2, "pulse"] = value
+        assert f"pulse = {value}: must be whole numbers, in row 3" in refusal(
+            lambda frame=frame: PulseTable.from_frame(frame)
+        )
+
+
+@pytest.mark.parametrize("name", ["T (F)", "temperature [F]", "Temperature (degF)", "g_target (kg)", "G target [a.u.]"])
+def test_a_unit_that_is_unknown_is_not_passed_over_in_an_optional_column(name):
+    columns = {"cell": [1], "t_s": [1.0], "g_uS": [5.0]}
+    assert f"{name} has a unit that is unknown" in refusal(
+        lambda: RetentionTable.from_frame(pd.DataFrame({**columns, name: [1.0]}))
+    )
 
 
 @pytest.mark.parametrize("choice", ["skip", None, True])
