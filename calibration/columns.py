@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -159,12 +160,13 @@ class Columns:
 
     def flags(self, name: str) -> Floats:
         """As `numbers`, of 0 and 1, which a file may call false and true."""
-        column, unit = self.find(name) or (None, None)
-        if column is not None and column.cells.dtype.kind == "O":
-            words = {"true": 1.0, "false": 0.0}
-            cells = [words.get(str(cell).strip().casefold(), cell) for cell in column.cells]
-            return self.take(column._replace(cells=np.array(cells, object)), unit or Unit("", 1.0), "")
-        return self.numbers(name)
+        found = self.find(name)
+        if found is None or found[0].cells.dtype.kind != "O":
+            return self.numbers(name)
+        column, unit = found
+        words = {"true": 1.0, "false": 0.0}
+        cells = [words.get(str(cell).strip().casefold(), cell) for cell in column.cells]
+        return self.take(column._replace(cells=np.array(cells, object)), unit, "")
 
     def unique(self, keys: Mapping[str, NDArray[Any]]) -> None:
         """UsageError where two rows that are kept have the same keys."""
@@ -205,8 +207,7 @@ class Columns:
 
     def stacked(self, parts: Sequence[Part], used: Iterable[Column]) -> Columns:
         """A table with a row for each part and row: columns of each part, and beside them those that are not `used`."""
-        new = object.__new__(Columns)
-        new.__dict__.update(self.__dict__)
+        new = copy(self)
         n_parts, n_rows = len(parts), len(self.rows)
         gone = [column.heading.text for column in used]
 

@@ -191,7 +191,7 @@ def test_the_fast_way_is_taken_where_rows_are_plain():
     assert table_text._cells_at_once(" 1  2\n 3\t4 \n", " ", ["a", "b"]) == [["1", "3"], ["2", "4"]]
 
 
-def test_a_million_rows_are_read_in_seconds(tmp_path):
+def test_long_tables_are_read_in_seconds(tmp_path):
     n = 200_000
     frame = pd.DataFrame({"cell": np.arange(n) // 20, "t_s": np.arange(n) % 20 + 0.5, "g_uS": np.linspace(1, 20, n)})
     for name, options in (("a.csv", {}), ("b.csv", {"sep": ";", "decimal": ","}), ("c.csv", {"sep": "\t"})):
@@ -382,10 +382,11 @@ def test_arrays_may_be_in_other_units(tmp_path):
     assert RetentionTable.from_npz(tmp_path / "b.npz").g_uS == pytest.approx([5.0, 4.0])
 
 
-@pytest.mark.parametrize("name", ["sigma_ohm", "sigma (kΩ)", "mean_kohm", "mean [ohm]"])
-def test_spreads_and_means_of_resistances_are_refused_by_name(tmp_path, name):
-    frame = pd.DataFrame(TABLES[ProgrammingStatistics]).rename(columns={f"{name[:5].strip('_ ([')}_uS": name})
-    frame = frame.rename(columns={f"{name.split('_')[0].split(' ')[0]}_uS": name})
+@pytest.mark.parametrize("unit", ["_ohm", " (kΩ)", "_kohm", " [ohm]"])
+@pytest.mark.parametrize("what", ["sigma", "mean"])
+def test_spreads_and_means_of_resistances_are_refused_by_name(tmp_path, what, unit):
+    name = what + unit
+    frame = pd.DataFrame(TABLES[ProgrammingStatistics]).rename(columns={f"{what}_uS": name})
     assert name in refusal(lambda: ProgrammingStatistics.from_frame(frame))
     device = pd.DataFrame(DEVICE).rename(columns={"program_sigma_uS": "program_sigma_kohm"})
     text = refusal(lambda: Tabulated.from_csv(written(tmp_path, device.to_csv(index=False)), t0_s=1.0, t_read_s=1e-6))
