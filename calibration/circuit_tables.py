@@ -110,15 +110,16 @@ class ReadTrace(AbstractTable):
 
 def _read_arrays(path: str | Path, renamed: Mapping[str, str] | None) -> dict[str, NDArray[Any]]:
     """The arrays of an npz file, those that are `renamed` under the names of this package."""
-    arrays = read_npz(path)
-    for own, theirs in (renamed or {}).items():
+    arrays, renamed = read_npz(path), renamed or {}
+    names = {theirs: own for own, theirs in renamed.items()}
+    for own, theirs in renamed.items():
         what = f"{path}: columns[{own!r}] = {theirs!r}"
         if theirs not in arrays:
             raise UsageError(f"{what}: no such array; has {', '.join(arrays)}{nearest(theirs, arrays)}")
+        if names[theirs] != own:
+            raise UsageError(f"{what}: is {names[theirs]} as well: must be one of them")
         refuse_other_unit(own, theirs, what)
-    names = {theirs: own for own, theirs in (renamed or {}).items()}
-    taken = {own for theirs, own in names.items()}
-    return {names.get(name, name): array for name, array in arrays.items() if name in names or name not in taken}
+    return {names.get(name, name): array for name, array in arrays.items() if name in names or name not in renamed}
 
 
 def _refuse_gaps(columns: Columns) -> None:
@@ -298,11 +299,14 @@ class MVMTable(AbstractTable):
         negative: Choice = "refuse",
         overflow: Choice = "refuse",
     ) -> Self:
-        arrays = _read_arrays(path, columns)
+        arrays, names = _read_arrays(path, columns), ("x", "y", "y_ideal")
+        for own in columns or {}:
+            if own not in names:
+                raise UsageError(f"{path}: columns[{own!r}]: cannot act; must be one of {', '.join(names)}")
         for name in ("x", "y"):
             if name not in arrays:
                 raise UsageError(f"{path}: array {name} is missing; has {', '.join(arrays)}")
-        given = [_float_array(arrays[name], f"{path}: {name}") for name in ("x", "y", "y_ideal") if name in arrays]
+        given = [_float_array(arrays[name], f"{path}: {name}") for name in names if name in arrays]
         if overflow == "leave_out":
             given = [np.where(np.abs(array) >= OVERFLOW, np.nan, array) for array in given]
         return cls.of(*given, source=(source_file(path),))
