@@ -9,9 +9,42 @@ Importing this package is light; SciPy, pandas and matplotlib are loaded when so
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from device_models.errors import nearest
+
+if TYPE_CHECKING:
+    from calibration.adc_table import measured_adc
+    from calibration.converters import ConverterFit, adc_spread, fit_converter
+    from calibration.device import DeviceFit, fit_device
+    from calibration.drift import DriftFit, fit_drift
+    from calibration.fit import Candidate, Fit, Goodness, LeftOut, Parameter, Provenance
+    from calibration.iv import IVFit, fit_iv
+    from calibration.mvm import MVMFit, fit_mvm
+    from calibration.picture import FitPicture
+    from calibration.programming import ProgrammingFit, fit_programming
+    from calibration.pulses import PulseFit, fit_pulses
+    from calibration.read_noise import ReadNoiseFit, fit_read_noise
+    from calibration.relaxation import RelaxationFit, fit_relaxation
+    from calibration.retention import RetentionFit, fit_retention
+    from calibration.stuck import StuckFit, fit_stuck
+    from calibration.tables import (
+        ConverterHistogram,
+        ConverterTable,
+        DriftStatistics,
+        IVTable,
+        MVMTable,
+        ProgrammingStatistics,
+        ProgrammingTable,
+        PulseTable,
+        ReadTrace,
+        RetentionTable,
+        ThresholdTable,
+        WriteVerifyTable,
+    )
+    from calibration.telegraph import TelegraphFit, fit_telegraph
+    from calibration.threshold import ThresholdFit, fit_threshold
+    from calibration.write_verify import WriteVerifyFit, fit_write_verify
 
 _LAZY = {
     "Candidate": "calibration.fit",
@@ -65,7 +98,57 @@ _LAZY = {
     "measured_adc": "calibration.adc_table",
 }
 
-__all__ = sorted(_LAZY)
+__all__ = [
+    "Candidate",
+    "ConverterFit",
+    "ConverterHistogram",
+    "ConverterTable",
+    "DeviceFit",
+    "DriftFit",
+    "DriftStatistics",
+    "Fit",
+    "FitPicture",
+    "Goodness",
+    "IVFit",
+    "IVTable",
+    "LeftOut",
+    "MVMFit",
+    "MVMTable",
+    "Parameter",
+    "ProgrammingFit",
+    "ProgrammingStatistics",
+    "ProgrammingTable",
+    "Provenance",
+    "PulseFit",
+    "PulseTable",
+    "ReadNoiseFit",
+    "ReadTrace",
+    "RelaxationFit",
+    "RetentionFit",
+    "RetentionTable",
+    "StuckFit",
+    "TelegraphFit",
+    "ThresholdFit",
+    "ThresholdTable",
+    "WriteVerifyFit",
+    "WriteVerifyTable",
+    "adc_spread",
+    "fit_converter",
+    "fit_device",
+    "fit_drift",
+    "fit_iv",
+    "fit_mvm",
+    "fit_programming",
+    "fit_pulses",
+    "fit_read_noise",
+    "fit_relaxation",
+    "fit_retention",
+    "fit_stuck",
+    "fit_telegraph",
+    "fit_threshold",
+    "fit_write_verify",
+    "measured_adc",
+]
 
 
 def __getattr__(name: str) -> Any:

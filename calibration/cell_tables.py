@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import pandas as pd
 
 from calibration.abstract_table import AbstractTable, Labels
-from calibration.measurements import Columns, Floats, Negative, SourceFile, long_form
+from calibration.columns import Choice, Columns, Floats, Part
+from calibration.wide import long_form
 from device_models.errors import UsageError
+from device_models.fit_record import SourceFile
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -25,7 +26,7 @@ class ProgrammingTable(AbstractTable):
     cell: Labels
 
     @classmethod
-    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Negative) -> Self:
+    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Choice) -> Self:
         if columns.has("sigma_uS") and not columns.has("g_uS"):
             raise UsageError(f"{columns.where}: has sigma_uS and no g_uS: is a ProgrammingStatistics")
         target = columns.numbers("g_target_uS", low=0.0)
@@ -53,21 +54,23 @@ class RetentionTable(AbstractTable):
     temperature_C: Floats | None = None
 
     @classmethod
-    def _reshaped(cls, frame: pd.DataFrame, where: str) -> pd.DataFrame:
-        pair = {"g_before_uS", "g_after_uS"}
-        if not pair <= set(map(str, frame.columns)):
-            return long_form(frame, "g_uS", "t_s", where)
-        others = frame.drop(columns=list(pair))
-        times = [name for name in ("t_s", "dt_s") if name in others]
+    def _reshaped(cls, columns: Columns, negative: Choice) -> Columns:
+        pair = [columns.find(f"g_{when}_uS") for when in ("before", "after")]
+        if None in pair:
+            return long_form(columns, "g_uS", "t_s", low=0.0, negative=negative)
+        times = [found for name in ("t_s", "dt_s") if (found := columns.find(name)) is not None]
         if len(times) != 1:
-            raise UsageError(f"{where}: has g_before_uS and g_after_uS: must have t_s, the time between them")
-        others = others.rename(columns={times[0]: "t_s"})
-        before, after = others.assign(g_uS=frame["g_before_uS"]), others.assign(g_uS=frame["g_after_uS"])
-        before["t_s"] = 0.0
-        return pd.concat([before, after], ignore_index=True)
+            raise UsageError(f"{columns.where}: has g_before_uS and g_after_uS: must have t_s, the time between them")
+        time, unit = times[0]
+        t = columns.take(time, unit, "s", low=0.0)
+        parts: list[Part] = [
+            {"t_s": at, "g_uS": columns.check(column, unit, "uS", low=0.0, negative=negative)}
+            for at, (column, unit) in zip((np.zeros(()), t), filter(None, pair), strict=True)
+        ]
+        return columns.stacked(parts, [time, *(column for column, _ in filter(None, pair))])
 
     @classmethod
-    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Negative) -> Self:
+    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Choice) -> Self:
         cell = columns.words("cell")
         t = columns.numbers("t_s", low=0.0)
         g = columns.numbers("g_uS", low=0.0, negative=negative)
@@ -109,11 +112,11 @@ class IVTable(AbstractTable):
     i_uA: Floats
 
     @classmethod
-    def _reshaped(cls, frame: pd.DataFrame, where: str) -> pd.DataFrame:
-        return long_form(frame, "i_uA", "v_V", where)
+    def _reshaped(cls, columns: Columns, negative: Choice) -> Columns:
+        return long_form(columns, "i_uA", "v_V", low=-np.inf, negative=None)
 
     @classmethod
-    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Negative) -> Self:
+    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Choice) -> Self:
         cell, v, i = columns.words("cell"), columns.numbers("v_V"), columns.numbers("i_uA")
         left_out, keep = columns.counts(), columns.keep
         columns.unique({"cell": cell, "v_V": v})

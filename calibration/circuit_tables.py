@@ -13,8 +13,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from calibration.abstract_table import AbstractTable, Labels
-from calibration.measurements import Columns, Floats, Negative, SourceFile, conversion, read_npz, source_file
-from device_models.errors import UsageError
+from calibration.columns import MOST_EXACT, Choice, Column, Columns, Floats
+from calibration.measurements import Sheet, read_npz, source_file
+from device_models.errors import UsageError, nearest
+from device_models.fit_record import SourceFile
+from device_models.table_names import BOUNDS, Heading, Quantity, Unit, find, refuse_other_unit, unit_of
+from device_models.table_numbers import OVERFLOW
 
 _DIRECTIONS = {
     **dict.fromkeys(("up", "increasing", "set", "potentiation", "1"), "up"),
@@ -42,58 +46,104 @@ class ReadTrace(AbstractTable):
             )
         if not (np.isfinite(self.fs_Hz) and self.fs_Hz > 0):
             raise UsageError(f"ReadTrace: fs_Hz = {self.fs_Hz:g}: must be a finite number above 0 Hz")
-        bad = ~(np.isfinite(self.g_uS) & (self.g_uS >= 0))
+        bad = ~(np.isfinite(self.g_uS) & (self.g_uS >= 0) & (self.g_uS <= BOUNDS["uS"][1]))
         if bad.any():
             cell, sample = np.argwhere(bad)[0]
             raise UsageError(
                 f"ReadTrace: g_uS[{cell}, {sample}] = {self.g_uS[cell, sample]:g}: must be finite and at least 0 uS "
-                f"({int(bad.sum())} of {bad.size} samples)"
+                f"({int(bad.sum())} of {bad.size} samples), and at most {BOUNDS['uS'][1]:g} uS"
             )
 
     @classmethod
     def from_npz(
-        cls, path: str | Path, columns: Mapping[str, str] | None = None, *, negative: Negative = "refuse"
+        cls,
+        path: str | Path,
+        columns: Mapping[str, str] | None = None,
+        *,
+        negative: Choice = "refuse",
+        overflow: Choice = "refuse",
     ) -> Self:
-        arrays = read_npz(path)
-        source = (source_file(path),)
-        renamed = {theirs: own for own, theirs in (columns or {}).items()}
-        arrays = {renamed.get(name, name): array for name, array in arrays.items()}
-        if "g_uS" not in arrays:
-            scalars = {name: a for name, a in arrays.items() if name == "fs_Hz" and a.size == 1}
-            traces = {name: a for name, a in arrays.items() if name not in scalars}
+        arrays, source = _read_arrays(path, columns), (source_file(path),)
+        headings = [Heading.of(name) for name in arrays]
+        found, rate = (find(Quantity.named(name), headings, str(path)) for name in ("g_uS", "fs_Hz"))
+        if found is None:
+            fs = None if rate is None else headings[rate[0]].text
+            traces = {name: a for name, a in arrays.items() if name != fs or a.size > 1}
             lengths = {name: a.shape for name, a in traces.items()}
             if len(set(lengths.values())) != 1 or any(a.ndim != 1 for a in traces.values()):
                 raise UsageError(f"{path}: arrays of shapes {lengths}: must be traces of one length")
-            once = {name: np.full(len(next(iter(traces.values()))), a.item()) for name, a in scalars.items()}
-            return cls._take(Columns(pd.DataFrame({**traces, **once}), str(path)), source, negative)
-        if "fs_Hz" not in arrays or arrays["fs_Hz"].size != 1:
+            n_samples = len(next(iter(traces.values())))
+            once = {name: np.full(n_samples, a.item()) for name, a in arrays.items() if name not in traces}
+            sheet = Sheet.of_frame(pd.DataFrame({**traces, **once}), str(path))
+            return cls._from_sheet(sheet, source, None, negative, overflow)
+        values = list(arrays.values())
+        if rate is None or values[rate[0]].size != 1:
             raise UsageError(f"{path}: array fs_Hz with one value is missing; has {', '.join(arrays)}")
-        g = np.atleast_2d(_float_array(arrays["g_uS"], f"{path}: g_uS"))
-        level = arrays.get("level", np.arange(len(g)))
-        return cls(g_uS=g, fs_Hz=float(arrays["fs_Hz"].item()), level=np.atleast_1d(level), source=source)
+        g, fs_Hz = (unit.convert(_float_array(values[k], f"{path}: {headings[k].text}")) for k, unit in (found, rate))
+        level = arrays.get("level", np.arange(len(np.atleast_2d(g))))
+        return cls(g_uS=np.atleast_2d(g), fs_Hz=float(fs_Hz.item()), level=np.atleast_1d(level), source=source)
 
     @classmethod
-    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Negative) -> Self:
-        pattern = re.compile(r"g_(.+)_([munp]?S)$")
-        found = {name: m for name in map(str, columns.frame.columns) if (m := pattern.match(name))}
-        if not found and columns.has("g_uS"):
-            rows, labels = [columns.numbers("g_uS")], ["0"]
-        elif found:
-            rows = [columns.numbers(n) * conversion(m[2], "uS", f"{columns.where}: {n}") for n, m in found.items()]
-            labels = [m[1] for m in found.values()]
-        else:
-            raise UsageError(f"{columns.where}: no column g_uS or g_<label>_uS; has {', '.join(columns.frame.columns)}")
-        return cls(g_uS=np.stack(rows), fs_Hz=_rate(columns), level=np.array(labels), source=source)
+    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Choice) -> Self:
+        traces = [
+            (match[2], column, unit)
+            for column in columns
+            for letter, of in (("g", "uS"), ("r", "ohm"))
+            if (match := re.fullmatch(r"([gGrR])_(.+)", column.heading.stem)) and match[1].lower() == letter
+            if (unit := unit_of(column.heading.unit, of)) is not None
+        ]
+        one = columns.find("g_uS")
+        if one is not None and traces:
+            raise UsageError(
+                f"{columns.where}: has {one[0].heading.text} and traces such as {traces[0][1].heading.text}: must be "
+                "one form"
+            )
+        if one is not None:
+            traces = [("0", *one)]
+        if not traces:
+            raise UsageError(f"{columns.where}: no column g_uS or g_<label>_uS; has {', '.join(columns.names)}")
+        g = np.stack([columns.take(column, unit, "uS") for _, column, unit in traces])
+        _refuse_gaps(columns)
+        fs_Hz = _rate(columns)
+        return cls(g_uS=g, fs_Hz=fs_Hz, level=np.array([label for label, _, _ in traces]), source=source)
+
+
+def _read_arrays(path: str | Path, renamed: Mapping[str, str] | None) -> dict[str, NDArray[Any]]:
+    """The arrays of an npz file, those that are `renamed` under the names of this package."""
+    arrays, renamed = read_npz(path), renamed or {}
+    names = {theirs: own for own, theirs in renamed.items()}
+    for own, theirs in renamed.items():
+        what = f"{path}: columns[{own!r}] = {theirs!r}"
+        if theirs not in arrays:
+            raise UsageError(f"{what}: no such array; has {', '.join(arrays)}{nearest(theirs, arrays)}")
+        if names[theirs] != own:
+            raise UsageError(f"{what}: is {names[theirs]} as well: must be one of them")
+        refuse_other_unit(own, theirs, what)
+    return {names.get(name, name): array for name, array in arrays.items() if name in names or name not in renamed}
+
+
+def _refuse_gaps(columns: Columns) -> None:
+    if not columns.keep.all():
+        reasons = ", ".join(f"{count} with {reason}" for reason, count in columns.left_out.items())
+        raise UsageError(
+            f"{columns.where}: {columns.place(int(np.argmin(columns.keep)))}: must have a value, because a gap would "
+            f"shift the spectrum ({reasons})"
+        )
 
 
 def _rate(columns: Columns) -> float:
-    if columns.has("fs_Hz"):
-        rates = np.unique(columns.numbers("fs_Hz"))
-        rates = rates[np.isfinite(rates)]
+    if (rate := columns.find("fs_Hz")) is not None:
+        checked = columns.check(*rate, "Hz", low=-np.inf, negative=None)
+        for reason, rows in checked.left_out.items():
+            if not reason.startswith("no "):  # the rate may stand in some rows only
+                columns.leave_out(rows, reason)
+        _refuse_gaps(columns)
+        rates = np.unique(checked.values[np.isfinite(checked.values)])
         if len(rates) != 1:
             raise UsageError(f"{columns.where}: fs_Hz has {len(rates)} values: must have one")
         return float(rates[0])
     t = columns.numbers("t_s")
+    _refuse_gaps(columns)
     steps = np.diff(t)
     if len(steps) == 0 or not np.all(steps > 0) or np.ptp(steps) > 0.01 * steps.mean():
         raise UsageError(f"{columns.where}: t_s: must ascend in even steps, or give fs_Hz")
@@ -114,11 +164,15 @@ class PulseTable(AbstractTable):
     g_uS: Floats
 
     @classmethod
-    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Negative) -> Self:
+    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Choice) -> Self:
         words = np.char.lower(columns.words("direction").astype(str))
-        for word in np.unique(words):
-            if word not in _DIRECTIONS:
-                raise UsageError(f"{columns.where}: direction = {str(word)!r}: must be one of {', '.join(_DIRECTIONS)}")
+        bad = ~np.isin(words, list(_DIRECTIONS))
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise UsageError(
+                f"{columns.where}: direction = {str(words[row])!r}: must be one of {', '.join(_DIRECTIONS)}, in "
+                f"{columns.place(row)}"
+            )
         direction = np.array([_DIRECTIONS[word] for word in words])
         ramp, pulse = (_whole(columns, name) for name in ("ramp", "pulse"))
         g = columns.numbers("g_uS", low=0.0, negative=negative)
@@ -138,8 +192,18 @@ class PulseTable(AbstractTable):
 def _whole(columns: Columns, name: str) -> NDArray[np.int64]:
     values = columns.words(name)
     if values.dtype.kind not in "iu":
-        raise UsageError(f"{columns.where}: {name} = {values[0]}: must be whole numbers")
+        broken = [row for row, value in enumerate(values) if not _is_whole(value)]
+        raise UsageError(
+            f"{columns.where}: {name} = {values[broken[0]]}: must be whole numbers, in {columns.place(broken[0])}"
+        )
     return values.astype(np.int64)
+
+
+def _is_whole(value: Any) -> bool:
+    try:
+        return float(value).is_integer() and abs(float(value)) < MOST_EXACT
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -150,10 +214,10 @@ class ConverterTable(AbstractTable):
     code: NDArray[np.int64]
 
     @classmethod
-    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Negative) -> Self:
+    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Choice) -> Self:
         inputs, codes = columns.numbers("input"), columns.numbers("code")
         left_out, keep = columns.counts(), columns.keep
-        _refuse_fractions(columns.where, "code", codes[keep])
+        _refuse_fractions(columns, "code", codes)
         return cls(input=inputs[keep], code=codes[keep].astype(np.int64), source=source, left_out=left_out)
 
 
@@ -165,11 +229,11 @@ class ConverterHistogram(AbstractTable):
     count: NDArray[np.int64]
 
     @classmethod
-    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Negative) -> Self:
+    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Choice) -> Self:
         codes, counts = columns.numbers("code"), columns.numbers("count", low=0.0)
         left_out, keep = columns.counts(), columns.keep
-        _refuse_fractions(columns.where, "code", codes[keep])
-        _refuse_fractions(columns.where, "count", counts[keep])
+        _refuse_fractions(columns, "code", codes)
+        _refuse_fractions(columns, "count", counts)
         columns.unique({"code": codes})
         order = np.argsort(codes[keep])
         return cls(
@@ -180,10 +244,11 @@ class ConverterHistogram(AbstractTable):
         )
 
 
-def _refuse_fractions(where: str, name: str, values: Floats) -> None:
-    broken = values != np.round(values)
+def _refuse_fractions(columns: Columns, name: str, values: Floats) -> None:
+    broken = columns.keep & (values != np.round(values))
     if broken.any():
-        raise UsageError(f"{where}: {name} = {values[broken][0]:g}: must be a whole number")
+        row = int(np.argmax(broken))
+        raise UsageError(f"{columns.where}: {name} = {values[row]:g}: must be a whole number, in {columns.place(row)}")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -212,6 +277,13 @@ class MVMTable(AbstractTable):
         for name, array in arrays.items():
             if np.isinf(array).any():
                 raise UsageError(f"MVMTable: {name} has {int(np.isinf(array).sum())} infinite values: must be finite")
+            over = np.abs(array) >= OVERFLOW
+            if over.any():
+                row, column = np.argwhere(over)[0]
+                raise UsageError(
+                    f"MVMTable: {name}[{row}, {column}] = {array[row, column]:g}: is an overflow of the instrument: "
+                    f"must be a measurement ({int(over.sum())} of {over.size} values)"
+                )
         whole = np.all([np.isfinite(array).all(axis=1) for array in arrays.values()], axis=0)
         if not whole.any():
             raise UsageError(f"MVMTable: no vector is left of {len(whole)}: all have a gap")
@@ -220,29 +292,46 @@ class MVMTable(AbstractTable):
 
     @classmethod
     def from_npz(
-        cls, path: str | Path, columns: Mapping[str, str] | None = None, *, negative: Negative = "refuse"
+        cls,
+        path: str | Path,
+        columns: Mapping[str, str] | None = None,
+        *,
+        negative: Choice = "refuse",
+        overflow: Choice = "refuse",
     ) -> Self:
-        arrays: dict[str, NDArray[Any]] = read_npz(path)
-        names = {name: (columns or {}).get(name, name) for name in ("x", "y", "y_ideal")}
+        arrays, names = _read_arrays(path, columns), ("x", "y", "y_ideal")
+        for own in columns or {}:
+            if own not in names:
+                raise UsageError(f"{path}: columns[{own!r}]: cannot act; must be one of {', '.join(names)}")
         for name in ("x", "y"):
-            if names[name] not in arrays:
-                raise UsageError(f"{path}: array {names[name]} is missing; has {', '.join(arrays)}")
-        return cls.of(arrays[names["x"]], arrays[names["y"]], arrays.get(names["y_ideal"]), source=(source_file(path),))
+            if name not in arrays:
+                raise UsageError(f"{path}: array {name} is missing; has {', '.join(arrays)}")
+        given = [_float_array(arrays[name], f"{path}: {name}") for name in names if name in arrays]
+        if overflow == "leave_out":
+            given = [np.where(np.abs(array) >= OVERFLOW, np.nan, array) for array in given]
+        return cls.of(*given, source=(source_file(path),))
 
     @classmethod
-    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Negative) -> Self:
-        frame = columns.frame
-
+    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Choice) -> Self:
         def block(stem: str) -> Floats | None:
-            found = {int(m[1]): n for n in map(str, frame.columns) if (m := re.match(rf"{stem}_(\d+)$", n))}
+            found: dict[int, Column] = {}
+            for column in columns:  # first those that columns= names
+                if match := re.fullmatch(rf"(?i:{stem})_([0-9]+)", column.heading.plain):
+                    other = found.setdefault(int(match[1]), column).heading.text
+                    if other != column.heading.text and other not in columns.renamed:
+                        raise UsageError(
+                            f"{columns.where}: columns {other} and {column.heading.text} are both {stem}_{match[1]}: "
+                            "must be one"
+                        )
             if sorted(found) != list(range(len(found))):
                 raise UsageError(f"{columns.where}: columns {stem}_<k>: must number from 0 without a gap")
-            return frame[[found[k] for k in sorted(found)]].to_numpy(float) if found else None
+            taken = [columns.take(found[k], Unit("", 1.0), "") for k in sorted(found)]
+            return np.stack(taken, axis=1) if taken else None
 
         x, y = block("x"), block("y")
         if x is None or y is None:
             raise UsageError(
-                f"{columns.where}: columns x_0, ... and y_0, ... are needed; has {', '.join(frame.columns)}"
+                f"{columns.where}: columns x_0, ... and y_0, ... are needed; has {', '.join(columns.names)}"
             )
         return cls.of(x, y, block("y_ideal"), source=source)
 

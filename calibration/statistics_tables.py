@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from calibration.abstract_table import AbstractTable
-from calibration.measurements import Columns, Floats, Negative, SourceFile
+from calibration.columns import Choice, Columns, Floats
+from device_models.fit_record import SourceFile
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -23,7 +24,7 @@ class ProgrammingStatistics(AbstractTable):
     n_cells: Floats | None = None
 
     @classmethod
-    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Negative) -> Self:
+    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Choice) -> Self:
         target = columns.numbers("g_target_uS", low=0.0)
         sigma = columns.numbers("sigma_uS", low=0.0)
         mean = columns.numbers("mean_uS") if columns.has("mean_uS") else None
@@ -50,7 +51,7 @@ class DriftStatistics(AbstractTable):
     n_cells: Floats | None = None
 
     @classmethod
-    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Negative) -> Self:
+    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Choice) -> Self:
         g, mean = columns.numbers("g_uS", low=0.0, negative=negative), columns.numbers("nu_mean")
         sigma = columns.numbers("nu_sigma", low=0.0)
         n_cells = columns.numbers("n_cells", low=2.0) if columns.has("n_cells") else None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import numpy as np
 import yaml
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
 from crossbar_sim.spec.yaml_text import read_yaml, write_text
-from device_models.errors import CrossbarError, StoreError
+from device_models.errors import CrossbarError, StoreError, UsageError, nearest
 
 if TYPE_CHECKING:
     from calibration.fit import Fit
@@ -34,10 +35,51 @@ Array = Annotated[NDArray[np.float64], PlainValidator(_array_of), PlainSerialize
 F = TypeVar("F", bound="Fit")
 
 
+SCHEMA_VERSION = 1
+"""Of the files that are written; files without one name the class and the module that had it then."""
+
+KINDS = {
+    "ConverterFit": "calibration.converters",
+    "DriftFit": "calibration.drift",
+    "IVFit": "calibration.iv",
+    "MVMFit": "calibration.mvm",
+    "ProgrammingFit": "calibration.programming",
+    "PulseFit": "calibration.pulses",
+    "ReadNoiseFit": "calibration.read_noise",
+    "RelaxationFit": "calibration.relaxation",
+    "RetentionFit": "calibration.retention",
+    "StuckFit": "calibration.stuck",
+    "TelegraphFit": "calibration.telegraph",
+    "ThresholdFit": "calibration.threshold",
+    "WriteVerifyFit": "calibration.write_verify",
+}
+"""Where the class of each kind of fit is now. A kind stands in files and never changes; the module may."""
+
+_IN_FIRST_FILES = {
+    "ConverterFit": "calibration.converters",
+    "DriftFit": "calibration.drift",
+    "IVFit": "calibration.iv",
+    "MVMFit": "calibration.mvm",
+    "ProgrammingFit": "calibration.programming",
+    "PulseFit": "calibration.pulses",
+    "ReadNoiseFit": "calibration.read_noise",
+    "RelaxationFit": "calibration.relaxation",
+    "RetentionFit": "calibration.retention",
+    "StuckFit": "calibration.stuck",
+    "TelegraphFit": "calibration.telegraph",
+    "ThresholdFit": "calibration.threshold",
+    "WriteVerifyFit": "calibration.write_verify",
+}
+"""The module that files without a kind name beside the class. This does not change where a module moves."""
+
+
 def save_fit(fit: Fit, path: str | Path | None) -> str:
-    """The YAML text of a fit, with the name of its class; written to `path` where given."""
+    """The YAML text of a fit, its kind and the version of the form first; written to `path` where given."""
     cls = type(fit)
-    data = {"fit": cls.__name__, "module": cls.__module__, **TypeAdapter(cls).dump_python(fit, mode="json")}
+    if KINDS.get(cls.__name__, cls.__module__) != cls.__module__:
+        raise UsageError(f"{cls.__module__}.{cls.__name__}: must have a name of its own, which a file can tell apart")
+    head = {"kind": cls.__name__, "schema_version": SCHEMA_VERSION}
+    data = {**head, **TypeAdapter(cls).dump_python(fit, mode="json")}
     text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
     if path is not None:
         write_text(path, text)
@@ -47,29 +89,46 @@ def save_fit(fit: Fit, path: str | Path | None) -> str:
 def load_fit(cls: type[F], root: type[Any], path: str | Path) -> F:
     """The fit of a file that `save_fit` wrote: a `cls`, or of a class below it. `root`: the class of all fits."""
     data = read_yaml(path, "a fit")
-    if not isinstance(data, dict) or not {"fit", "module"} <= data.keys():
-        raise StoreError(f"{path}: is not a fit: has no `fit` and `module`")
-    found = _class(root, str(data.pop("module")), str(data.pop("fit")), path)
+    if not isinstance(data, dict) or not ("kind" in data or {"fit", "module"} <= data.keys()):
+        raise StoreError(f"{path}: is not a fit: has no `kind`")
+    found = _class(root, _kind(data, path), path)
     if not issubclass(found, cls):
         raise StoreError(f"{path}: holds a {found.__name__}, not a {cls.__name__}")
+    known = [field.name for field in fields(found)]
+    for name in data:
+        if name not in known:
+            raise StoreError(f"{path}: is damaged: unknown field {name!r}{nearest(str(name), known)}")
     try:
         return TypeAdapter(found).validate_python(data)
     except (ValidationError, CrossbarError) as error:
         raise StoreError(f"{path}: is damaged: {' '.join(str(error).split())}") from None
 
 
-def _class(root: type[Any], module: str, name: str, path: str | Path) -> type[Any]:
-    """A class of this room only: a file must not choose what is imported."""
-    known = {(cls.__module__, cls.__name__): cls for cls in _below(root)}
-    if (module, name) not in known and module.startswith("calibration.") and module.count(".") == 1:
-        try:
-            import_module(module)
-        except ModuleNotFoundError:
-            raise StoreError(f"{path}: is a fit of an unknown module {module!r}") from None
-        known = {(cls.__module__, cls.__name__): cls for cls in _below(root)}
-    if (module, name) not in known:
-        raise StoreError(f"{path}: is a fit of an unknown class {module}.{name}")
-    return known[module, name]
+def _kind(data: dict[str, Any], path: str | Path) -> str:
+    """The kind of a fit, taken out of its data together with the version."""
+    if "kind" not in data:
+        name, module = str(data.pop("fit")), str(data.pop("module"))
+        if _IN_FIRST_FILES.get(name, module) != module:
+            raise StoreError(f"{path}: is a fit of an unknown class {module}.{name}")
+        return name
+    version = data.pop("schema_version", None)
+    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
+        raise StoreError(
+            f"{path}: schema_version = {version!r}: must be a whole number from 1 to {SCHEMA_VERSION}; a newer version "
+            "of crossbar-sim may have written the file"
+        )
+    return str(data.pop("kind"))
+
+
+def _class(root: type[Any], kind: str, path: str | Path) -> type[Any]:
+    """The class of a kind: one of this table, or one that its owner has imported. Nothing else is looked for."""
+    if kind in KINDS:
+        return cast(type[Any], getattr(import_module(KINDS[kind]), kind))
+    known = {cls.__name__: cls for cls in _below(root)}
+    if kind not in known:
+        kinds = sorted({*KINDS, *known})
+        raise StoreError(f"{path}: kind = {kind!r}: must be one of {', '.join(kinds)}{nearest(kind, kinds)}")
+    return known[kind]
 
 
 def _below(cls: type[Any]) -> list[type[Any]]:

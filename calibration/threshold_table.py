@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from calibration.abstract_table import AbstractTable, Labels
-from calibration.measurements import Columns, Floats, Negative, SourceFile
+from calibration.columns import Choice, Columns, Floats
+from device_models.fit_record import SourceFile
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -24,7 +25,7 @@ class ThresholdTable(AbstractTable):
     cell: Labels | None = None
 
     @classmethod
-    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Negative) -> Self:
+    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Choice) -> Self:
         t, vt, state = columns.numbers("t_s", low=0.0), columns.numbers("vt_V"), columns.words("state")
         cell = columns.words("cell") if columns.has("cell") else None
         columns.leave_out(t == 0, "t_s of 0, which has no logarithm")

@@ -10,15 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.abstract_table import AbstractTable
-from calibration.measurements import Columns, Floats, Negative, SourceFile
+from calibration.columns import Choice, Columns, Floats
 from device_models.errors import UsageError
+from device_models.fit_record import SourceFile
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class WriteVerifyTable(AbstractTable):
     """One row for each write: g_low_uS, g_high_uS, max_attempts, accepted, [attempts], [g_after_uS], [cell].
 
-    g_low_uS, g_high_uS   the window that is accepted; target_r_lo_ohm and target_r_hi_ohm are converted
+    g_low_uS, g_high_uS   the window that is accepted; r_high_ohm and r_low_ohm, or target_r_hi_ohm and
+                          target_r_lo_ohm, are converted
     max_attempts          attempts after which the write is given up
     accepted              1 where a read found the conductance in the window, else 0
     attempts              attempts that were used, up to max_attempts; without it only success counts
@@ -35,12 +37,9 @@ class WriteVerifyTable(AbstractTable):
     g_after_uS: Floats | None = None
 
     @classmethod
-    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Negative) -> Self:
-        if columns.has("target_r_lo_ohm") and not columns.has("g_low_uS"):
-            low, high = (1e6 / columns.numbers(f"target_r_{end}_ohm", low=1e-3) for end in ("hi", "lo"))
-        else:
-            low, high = columns.numbers("g_low_uS", low=0.0), columns.numbers("g_high_uS", low=0.0)
-        limit, accepted = columns.numbers("max_attempts"), columns.numbers("accepted")
+    def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Choice) -> Self:
+        low, high = columns.numbers("g_low_uS", low=0.0), columns.numbers("g_high_uS", low=0.0)
+        limit, accepted = columns.numbers("max_attempts"), columns.flags("accepted")
         used = columns.numbers("attempts", low=1.0) if columns.has("attempts") else None
         after = columns.numbers("g_after_uS", low=0.0, negative=negative) if columns.has("g_after_uS") else None
         cell = columns.words("cell") if columns.has("cell") else np.arange(len(low))
@@ -53,9 +52,12 @@ class WriteVerifyTable(AbstractTable):
         if used is not None:
             checks.append(("max_attempts - attempts", limit - used, lambda v: v >= 0, "must be at least 0"))
         for name, values, rule, text in checks:
-            bad = values[keep][~rule(values[keep])]
+            bad = np.flatnonzero(keep)[~rule(values[keep])]
             if len(bad):
-                raise UsageError(f"{columns.where}: {name} = {bad[0]:g}: {text} ({len(bad)} of {keep.sum()} rows)")
+                raise UsageError(
+                    f"{columns.where}: {name} = {values[bad[0]]:g}: {text} ({len(bad)} of {keep.sum()} rows), in "
+                    f"{columns.place(bad[0])}"
+                )
         return cls(
             g_low_uS=low[keep],
             g_high_uS=high[keep],

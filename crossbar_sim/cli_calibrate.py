@@ -54,7 +54,7 @@ _NO_DEVICE = {Quantity.write_verify, Quantity.threshold, Quantity.pulses, Quanti
 
 def calibrate(
     quantity: Annotated[Quantity, typer.Argument(help="What was measured")],
-    data: Annotated[Path, typer.Argument(help="CSV, Parquet or npz with units in the column names, e.g. g_uS, t_s")],
+    data: Annotated[Path, typer.Argument(help="CSV, other text, Parquet or npz with units in the names: g_uS, R (kΩ)")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="YAML of the device, for sweep --device")] = None,
     fit: Annotated[Path | None, typer.Option(help="YAML of the whole fit with its uncertainty")] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture of measurements, fitted band and residuals")] = None,
@@ -65,6 +65,9 @@ def calibrate(
     statistics: Annotated[bool, typer.Option("--statistics", help="The file holds statistics over devices")] = False,
     leave_out_negative: Annotated[
         bool, typer.Option("--leave-out-negative", help="Leave out and count negative conductances")
+    ] = False,
+    leave_out_overflow: Annotated[
+        bool, typer.Option("--leave-out-overflow", help="Leave out and count overflows of instruments, as 9.91e37")
     ] = False,
     g_max: Annotated[float | None, typer.Option(help="Top of the device's window in uS; default: as measured")] = None,
     seed: Annotated[int, typer.Option(help="Seed of folds and draws")] = 0,
@@ -83,7 +86,12 @@ def calibrate(
     fitter = getattr(calibration, f"fit_{quantity.name}")
     names = dict(_pair(text, "--column", "OWN=THEIRS") for text in column or [])
     arguments = _arguments(fitter, option or [])
-    measured = table.from_file(data, names, negative="leave_out" if leave_out_negative else "refuse")
+    measured = table.from_file(
+        data,
+        names,
+        negative="leave_out" if leave_out_negative else "refuse",
+        overflow="leave_out" if leave_out_overflow else "refuse",
+    )
     found = fitter(measured, seed=seed, **arguments)
     print(found.summary())
     if out is not None:

@@ -187,10 +187,11 @@ class Tabulated(AbstractDevice):
 
     @classmethod
     def from_csv(cls, path: str | Path, *, t0_s: float | None = None, t_read_s: float | None = None) -> Self:
-        """A device from a CSV file with a header, one row per conductance, or per time and conductance.
+        """A device from a text file with a header, one row per conductance, or per time and conductance.
 
         Columns    g_uS, program_bias_uS, program_sigma_uS; optional: t_s; nu_mean with nu_sigma; relative (white read
-                   noise) and q_s (1/f read noise), alone or together
+                   noise) and q_s (1/f read noise), alone or together; other units, as in ``g_nS`` or ``R (kΩ)``, are
+                   converted
         Arguments  t0_s first verified read [s], needed for nu_mean and q_s; t_read_s one read pulse [s], for q_s
         Returns    a device whose window is that of the table
         Errors     StoreError: file cannot be read; UsageError: column or value, with its line; SpecError: as in a spec

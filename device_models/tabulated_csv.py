@@ -1,17 +1,20 @@
-"""CSV files of numbers by column, and from the columns of a tabulated device to the parts of its specification."""
+"""Text files of numbers by column, and from the columns of a tabulated device to the parts of its specification."""
 
 from __future__ import annotations
 
-import csv
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from device_models.errors import StoreError, UsageError, nearest
+from device_models.errors import UsageError, nearest
+from device_models.table_names import Heading, Quantity, Unit, find
+from device_models.table_numbers import DecimalMarks, Fault, faults, numbers
+from device_models.table_text import TextTable, read_table
 
 _COLUMNS = ("t_s", "g_uS", "program_bias_uS", "program_sigma_uS", "nu_mean", "nu_sigma", "relative", "q_s")
+_PURE = ("q_s",)
+"""Pure numbers, although their names end as those of times do."""
 _REQUIRED = ("g_uS", "program_bias_uS", "program_sigma_uS")
 
 
@@ -56,35 +59,51 @@ def read_parts(path: str | Path, t0_s: float | None, t_read_s: float | None) -> 
 def read_columns(
     path: str | Path, required: tuple[str, ...], accepted: tuple[str, ...] | None = None
 ) -> dict[str, list[float]]:
-    """Columns of a CSV file by name: `accepted` ones where given, without repetition, every cell a finite number."""
-    try:
-        lines = list(csv.reader(Path(path).read_text(encoding="utf-8-sig").splitlines(), skipinitialspace=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise StoreError(f"{path}: cannot be read as a table: {error}") from None
-    if len(lines) < 2:
-        raise UsageError(f"{path}: must have a header and at least one row, has {len(lines)} lines")
-    header = [name.strip() for name in lines[0]]
-    for name in header:
-        if accepted is not None and name not in accepted:
+    """Columns of a text file by name, every cell a finite number: `accepted` ones in any unit, or else all as they are.
+
+    Errors   StoreError: the file cannot be read; UsageError: a name or a number, with its line
+    """
+    table = read_table(path)
+    if not table.lines:
+        raise UsageError(f"{path}: must have a header and at least one row, has {table.n_lines} lines")
+    quantities = _quantities(path, table, accepted)
+    headings = [Heading.of(name) for name in table.names]
+    once = len(set(table.names)) == len(table.names)
+    places = {quantity: find(quantity, headings, str(path)) for quantity in quantities} if once else {}
+    found = {quantity: place for quantity, place in places.items() if place is not None}
+    if not set(required) <= {quantity.name for quantity in found}:
+        raise UsageError(f"{path}: columns {', '.join(table.names)}: each once, and {', '.join(required)} are required")
+    marks = DecimalMarks(str(path))
+    return {quantity.name: _checked(path, table, quantity, *place, marks) for quantity, place in found.items()}
+
+
+def _quantities(path: str | Path, table: TextTable, accepted: tuple[str, ...] | None) -> list[Quantity]:
+    """What the columns may be; UsageError for a column that is none of them."""
+    if accepted is None:
+        return [Quantity.pure(Heading.of(name).plain) for name in table.names]
+    quantities = [Quantity.pure(name) if name in _PURE else Quantity.named(name) for name in accepted]
+    for name in table.names:
+        heading = Heading.of(name)
+        if not any(quantity.unit(heading) for quantity in quantities):
+            for quantity in quantities:
+                find(quantity, [heading], str(path))  # that a unit is refused says more than an unknown name
             raise UsageError(
                 f"{path}: column {name!r} is unknown; accepted: {', '.join(accepted)}{nearest(name, accepted)}"
             )
-    if len(set(header)) != len(header) or not set(required) <= set(header):
-        raise UsageError(f"{path}: columns {', '.join(header)}: each once, and {', '.join(required)} are required")
-    for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(header):
-            raise UsageError(f"{path}: line {number} has {len(line)} cells: must have {len(header)}")
-    return {
-        name: [_number(line[k], f"{path}: line {number}: {name}") for number, line in enumerate(lines[1:], start=2)]
-        for k, name in enumerate(header)
-    }
+    return quantities
 
 
-def _number(text: str, name: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise UsageError(f"{name} = {text!r}: must be a finite number")
-    return value
+def _checked(
+    path: str | Path, table: TextTable, quantity: Quantity, column: int, unit: Unit, marks: DecimalMarks
+) -> list[float]:
+    texts, name = table.columns[column], table.names[column]
+    cells = numbers(texts, table.separator)
+    values = unit.convert(cells.values)
+    gaps = Fault("wrong", cells.gap, "must be a finite number")
+    for fault in (gaps, *faults(cells, values, unit, quantity.of)):
+        if fault.rows.any():
+            row = int(np.argmax(fault.rows))
+            raise UsageError(f"{path}: line {table.lines[row]}: {name} = {texts[row].strip()!r}: {fault.rule}")
+    if cells.mark:
+        marks.add(cells.mark, f"line {table.lines[cells.marked]}: {name} = {texts[cells.marked].strip()!r}")
+    return list(values.tolist())

@@ -1,11 +1,17 @@
 """Core of the calibration room: ranking, intervals, tests of goodness, storage, pictures, public names."""
 
+import ast
+import dataclasses
+import sys
+import types
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
 
 import calibration
-from calibration import FitPicture, ProgrammingTable, fit_programming
+from calibration import FitPicture, ProgrammingTable, fit_programming, storage
 from calibration.fit import Fit, Goodness, Parameter, build_device
 from calibration.goodness import dispersion_test, normal_scores, shape_test, sum_of_squares_test
 from calibration.intervals import bootstrap, hessian, normal_draws, percentile_intervals, profile_interval
@@ -198,22 +204,79 @@ def test_a_fit_comes_back_from_yaml_bit_for_bit(fit, tmp_path):
     assert (again.parameters, again.provenance, again.goodness) == (fit.parameters, fit.provenance, fit.goodness)
 
 
+HEAD = "kind: ProgrammingFit\nschema_version: 1\n"
+FIRST_HEAD = "fit: ProgrammingFit\nmodule: calibration.programming\n"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("calibration.programming", "os"), "unknown class os.ProgrammingFit"),
-        (("calibration.programming", "calibration.nothing"), "unknown module 'calibration.nothing'"),
-        (("module:", "modul:"), "is not a fit"),
-        (("draws:", "drawn:"), "is damaged"),
-        (("fit: ProgrammingFit", "fit: Path"), "unknown class calibration.programming.Path"),
+        (("kind:", "kin:"), "is not a fit"),
+        (("draws:", "drawn:"), "is damaged: unknown field 'drawn'; nearest: \"draws\""),
+        (("quantity: programming error", ""), "is damaged"),
         (("quantity:", "quantity: ["), "is not valid YAML"),
+        (("kind: ProgrammingFit", "kind: ProgramingFit"), "kind = 'ProgramingFit': .*nearest: \"ProgrammingFit\""),
+        (("kind: ProgrammingFit", "kind: calibration.programming.Path"), "kind = 'calibration.programming.Path': must"),
+        (("kind: ProgrammingFit", "kind: os.system"), "kind = 'os.system': must be one of"),
+        (("kind: ProgrammingFit", "kind: [1]"), "must be one of"),
+        (("schema_version: 1", "schema_version: 2"), "schema_version = 2: .* newer version"),
+        (("schema_version: 1", "schema_version: 0"), "schema_version = 0: must be"),
+        (("schema_version: 1", "schema_version: true"), "schema_version = True: must be"),
+        (("schema_version: 1", "schema_version: '1'"), "schema_version = '1': must be"),
+        (("schema_version: 1\n", ""), "schema_version = None: must be"),
+        (("schema_version: 1", "schema_version: 1\nmodule: os"), "unknown field 'module'"),
+        ((HEAD, FIRST_HEAD.replace("calibration.programming", "os")), "unknown class os.ProgrammingFit"),
+        ((HEAD, FIRST_HEAD.replace("programming\n", "nothing\n")), "unknown class calibration.nothing.Programming"),
+        ((HEAD, FIRST_HEAD.replace("ProgrammingFit", "Path")), "kind = 'Path': must be one of"),
+        ((HEAD, "fit: ProgrammingFit\n"), "is not a fit"),
     ],
 )
 def test_a_file_that_is_no_fit_is_refused(fit, tmp_path, change, message):
     path = tmp_path / "fit.yaml"
-    path.write_text(fit.to_yaml().replace(*change))
+    text = fit.to_yaml().replace(*change, 1)
+    assert text != fit.to_yaml()
+    path.write_text(text)
     with pytest.raises(StoreError, match=message):
         Fit.from_yaml(path)
+
+
+def test_a_file_says_its_kind_and_version_first_and_no_module(fit):
+    text = fit.to_yaml()
+    assert text.startswith(HEAD)
+    assert "calibration." not in text
+
+
+def test_files_from_before_kinds_are_read(fit, tmp_path):
+    (tmp_path / "fit.yaml").write_text(fit.to_yaml().replace(HEAD, FIRST_HEAD))
+    assert Fit.from_yaml(tmp_path / "fit.yaml").to_yaml() == fit.to_yaml()
+
+
+def test_every_fit_has_a_kind_that_names_its_class():
+    fits = [getattr(calibration, name) for name in calibration.__all__]
+    fits = {cls for cls in fits if isinstance(cls, type) and issubclass(cls, Fit) and cls is not Fit}
+    assert {cls.__name__: cls.__module__ for cls in fits} == storage.KINDS
+    assert storage._IN_FIRST_FILES.keys() <= storage.KINDS.keys()
+
+
+def test_a_file_is_read_wherever_the_module_of_its_class_is(fit, tmp_path, monkeypatch):
+    fit.to_yaml(tmp_path / "fit.yaml")
+    (tmp_path / "first.yaml").write_text(fit.to_yaml().replace(HEAD, FIRST_HEAD))
+    moved = types.ModuleType("calibration.elsewhere.programming")
+    moved.ProgrammingFit = type(fit)
+    monkeypatch.setitem(sys.modules, moved.__name__, moved)
+    monkeypatch.setitem(storage.KINDS, "ProgrammingFit", moved.__name__)
+    for name in ("fit.yaml", "first.yaml"):
+        assert Fit.from_yaml(tmp_path / name).draws.tobytes() == fit.draws.tobytes()
+
+
+def test_a_fit_of_ones_own_is_saved_under_a_name_of_its_own(fit, tmp_path):
+    own = type("LaboratoryFit", (type(fit),), {"__module__": "laboratory"})
+    shadow = type("DriftFit", (type(fit),), {"__module__": "laboratory"})
+    data = {field.name: getattr(fit, field.name) for field in dataclasses.fields(fit)}
+    own(**data).to_yaml(tmp_path / "own.yaml")
+    assert type(Fit.from_yaml(tmp_path / "own.yaml")) is own
+    with pytest.raises(UsageError, match=r"laboratory\.DriftFit: must have a name of its own"):
+        shadow(**data).to_yaml()
 
 
 def test_values_by_name_and_a_mistyped_name(fit):
@@ -274,3 +337,18 @@ def test_every_public_name_can_be_had_and_a_mistyped_one_is_told_the_nearest():
     with pytest.raises(AttributeError) as caught:
         calibration.fit_programing  # noqa: B018
     assert str(caught.value).endswith('nearest: "fit_programming"')
+
+
+def test_a_type_checker_sees_every_public_name():
+    """What stands under TYPE_CHECKING is what is loaded when it is asked for, name by name."""
+    tree = ast.parse(Path(calibration.__file__).read_text())
+    seen = {
+        alias.name: node.module
+        for block in tree.body
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in block.body
+        for alias in node.names
+    }
+    assert seen == calibration._LAZY
+    assert sorted(seen) == sorted(calibration.__all__)
+    assert (Path(calibration.__file__).parent / "py.typed").exists()

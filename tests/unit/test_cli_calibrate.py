@@ -139,6 +139,19 @@ def test_errors_are_one_line(call, data, arguments, message):
     assert err.count("\n") == 1
 
 
+def test_overflows_are_left_out_where_that_is_asked_for(call, frame, tmp_path):
+    path = tmp_path / "array.csv"
+    broken = frame.rename(columns={"goal_uS": "g_target_uS"})
+    broken.loc[7, "g_uS"] = 9.91e37
+    broken.to_csv(path, index=False)
+    code, _, err = call("calibrate", "programming", path)
+    assert code == 2
+    assert "g_uS = 9.91e+37 in row 8 (line 9)" in err
+    code, printed, _ = call("calibrate", "programming", path, "--leave-out-overflow")
+    assert code == 0
+    assert "left out: 1 (overflow g_uS)" in printed
+
+
 def test_an_unknown_quantity_is_told_the_known_ones(call):
     code, _, err = call("calibrate", "colour", "x.csv")
     assert code == 2
