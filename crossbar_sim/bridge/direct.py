@@ -57,19 +57,26 @@ class Held(NamedTuple):
 
 
 class Direct:
-    """The forward of a layer whose products are reads, and what `.to()` does to it; both are put on the layer."""
+    """Stands for the forward of a layer, with reads in place of its products, and for what `.to()` does to it."""
 
     def __init__(self, name: str, layer: nn.Module, matrices: Sequence[Held]):
         self.name, self.layer, self.matrices = name, layer, list(matrices)
         self.follow: Callable[..., nn.Module] | None = None
         self._place = next((name for name in _FORWARDS if name in vars(layer)), "forward")
         self.original = vars(layer).get(self._place)
-        self.__signature__ = inspect.signature(layer.forward)
+        self._laid_out: tuple[Any, _Layout] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_laid_out": None}  # addresses in memory are those of this process
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self._forward)
 
     def install(self, follow: Callable[..., nn.Module] | None = None) -> None:
         """Let the layer read the chip from now on; `follow` does what `.to()` asks for, and takes devices along."""
         own = vars(self.layer)
-        own[self._place] = self.forward
+        own[self._place] = self
         self.follow = follow
         if follow is not None:
             own["_apply"] = self.apply
@@ -84,22 +91,61 @@ class Direct:
         own.pop("_apply", None)
 
     @outside_of_graphs
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the layer computes, with reads in place of products."""
-        with _Reads(self):
-            if self.original is not None:
-                return self.original(*args, **kwargs)
-            return _loop_over_experts(type(self.layer).forward)(self.layer, *args, **kwargs)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the layer computes."""
+        with _Reads(self, self._layout()):
+            return self._forward(*args, **kwargs)
 
     def apply(self, fn: Callable[..., Any], recurse: bool = True) -> nn.Module:
         """nn.Module._apply, after which the devices follow."""
         assert self.follow is not None
         return self.follow(self.layer, fn, recurse)
 
+    @property
+    def _forward(self) -> Callable[..., Any]:
+        if self.original is not None:
+            return self.original
+        return _loop_over_experts(type(self.layer).forward).__get__(self.layer)
+
+    def _layout(self) -> _Layout:
+        """Where the matrices lie in memory, found anew only where a parameter moved: a layer may have hundreds."""
+        parameters: dict[tuple[int, str], tuple[torch.Tensor, list[Held]]] = {}
+        for held in self.matrices:
+            if held.attribute in held.owner._parameters:  # one that is computed at each forward is digital
+                parameter = getattr(held.owner, held.attribute)
+                parameters.setdefault((id(held.owner), held.attribute), (parameter, []))[1].append(held)
+        on_chip = [each for each in parameters.values() if not all(isinstance(held.slot, Digital) for held in each[1])]
+        key = tuple((_storage(parameter), _place(parameter)) for parameter, _ in on_chip)
+        if self._laid_out is None or self._laid_out[0] != key:
+            layout = _Layout({}, {})
+            for parameter, own in on_chip:
+                layout.know(parameter.detach(), own)
+            self._laid_out = key, layout
+        known = self._laid_out[1]
+        return _Layout(dict(known.places), dict(known.wholes))  # casts of one forward are not those of the next
+
+
+class _Layout(NamedTuple):
+    """Where matrices lie, and where whole parameters with their matrices in order do; both by storage."""
+
+    places: dict[int, dict[Place, Held]]
+    wholes: dict[int, dict[Place, list[Held]]]
+
+    def know(self, parameter: torch.Tensor, matrices: list[Held]) -> None:
+        """Add a parameter, or a copy of it, and the matrices in it."""
+        storage = _storage(parameter)
+        self.wholes[storage] = {**self.wholes.get(storage, {}), _place(parameter): matrices}
+        places = dict(self.places.get(storage, {}))
+        for each in matrices:
+            matrix = each.view(parameter)
+            if _storage(matrix) == storage:  # it is a copy where its rows are no rows in memory, as in channels_last
+                places[_place(matrix)] = each
+        self.places[storage] = places
+
 
 def is_direct(layer: nn.Module) -> bool:
     """Whether a layer reads the chip in its own forward."""
-    return any(isinstance(getattr(vars(layer).get(name), "__self__", None), Direct) for name in _FORWARDS)
+    return any(isinstance(vars(layer).get(name), Direct) for name in _FORWARDS)
 
 
 def _loop_over_experts(forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -112,30 +158,11 @@ def _loop_over_experts(forward: Callable[..., Any]) -> Callable[..., Any]:
 class _Reads(TorchFunctionMode):
     """Sees the calls of PyTorch while the forward of a layer runs."""
 
-    def __init__(self, direct: Direct):
+    def __init__(self, direct: Direct, layout: _Layout):
         super().__init__()
-        self.direct = direct
-        self.places: dict[int, dict[Place, Held]] = {}
-        self.wholes: dict[int, dict[Place, list[Held]]] = {}
-        """The matrices of a whole parameter in their order; both by the storage it lies in."""
+        self.direct, self.layout = direct, layout
         self.casts: list[torch.Tensor] = []
         """They live as long as their places, so that no other tensor takes their memory meanwhile."""
-        matrices: dict[tuple[int, str], list[Held]] = {}
-        for held in direct.matrices:
-            if held.attribute in held.owner._parameters:  # one that is computed at each forward is digital
-                matrices.setdefault((id(held.owner), held.attribute), []).append(held)
-        for own in matrices.values():
-            self._know(getattr(own[0].owner, own[0].attribute).detach(), own)
-
-    def _know(self, parameter: torch.Tensor, matrices: list[Held]) -> None:
-        """Where a parameter or a copy of it lies, and where the matrices in it do."""
-        storage = _storage(parameter)
-        self.wholes.setdefault(storage, {})[_place(parameter)] = matrices
-        places = self.places.setdefault(storage, {})
-        for each in matrices:
-            matrix = each.view(parameter)
-            if _storage(matrix) == storage:  # it is a copy where its rows are no rows in memory, as in channels_last
-                places[_place(matrix)] = each
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         from crossbar_sim.bridge.products import PRODUCTS
@@ -156,11 +183,11 @@ class _Reads(TorchFunctionMode):
 
     def _follow_cast(self, weight: torch.Tensor, cast: torch.Tensor) -> bool:
         """Know the matrices of a weight in a copy of another type, as in ``F.linear(x, self.weight.float())``."""
-        held, whole = self.of(weight), self.wholes.get(_storage(weight), {}).get(_place(weight))
+        held, whole = self.of(weight), self.layout.wholes.get(_storage(weight), {}).get(_place(weight))
         if held is not None:
-            self.places.setdefault(_storage(cast), {})[_place(cast)] = held
+            self.layout.places[_storage(cast)] = {_place(cast): held}
         if whole is not None:
-            self._know(cast, whole)
+            self.layout.know(cast, whole)
         if held is None and whole is None:
             return False
         self.casts.append(cast)
@@ -168,11 +195,11 @@ class _Reads(TorchFunctionMode):
 
     def holds(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is a parameter of the chip or a view of one."""
-        return _storage(tensor) in self.places
+        return _storage(tensor) in self.layout.places
 
     def of(self, weight: torch.Tensor) -> Held | None:
         """The matrix (n_out, n_in) that a tensor shows; None where it shows none."""
-        return self.places.get(_storage(weight), {}).get(_place(weight))
+        return self.layout.places.get(_storage(weight), {}).get(_place(weight))
 
     def read(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """x (..., n_in) through the matrix that `weight` (n_out, n_in) shows."""
@@ -185,7 +212,7 @@ class _Reads(TorchFunctionMode):
 
     def of_groups(self, weight: torch.Tensor, groups: int) -> list[Callable[..., torch.Tensor]]:
         """For each group of a whole parameter of a convolution: what reads (x, bias=None) through its matrix."""
-        matrices = self.wholes.get(_storage(weight), {}).get(_place(weight), [])
+        matrices = self.layout.wholes.get(_storage(weight), {}).get(_place(weight), [])
         if len(matrices) != groups:
             raise self._no_matrix(weight)
         return [partial(held.slot, weight=held.view(weight)) for held in matrices]
@@ -199,7 +226,7 @@ class _Reads(TorchFunctionMode):
     def refusal(self, used: torch.Tensor, func: Any) -> UsageError:
         """The error for a use of a weight that is no product."""
         storage = _storage(used)
-        name = next((each.name for each in self.places.get(storage, {}).values()), self.direct.name)
+        name = next((each.name for each in self.layout.places.get(storage, {}).values()), self.direct.name)
         return UsageError(
             f"{name}: {type(self.direct.layer).__name__} uses its weight in {_name(func)}, which is no product that a "
             f'chip computes; keep it digital with the rule {{{self._rule}: "digital"}}'

@@ -39,9 +39,9 @@ def _outcome(name):
             expected = model(**inputs).logits
         except Exception:  # made-up numbers do not suit every configuration; how many they suit is asserted
             return None
-        many = cs.plan_model(model, IDEAL).layers if _has_depthwise(model) else {}
-        rules = {name: "digital" for name in many if ".conv1d." in name} or None
         try:
+            many = cs.plan_model(model, IDEAL).layers if _has_depthwise(model) else {}
+            rules = {name: "digital" for name in many if ".conv1d." in name} or None
             mapped = cs.map_model(model, IDEAL, rules=rules)
         except cs.UsageError as refusal:
             named = str(refusal).split(":")[0] in dict(model.named_modules())

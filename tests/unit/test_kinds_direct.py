@@ -1,6 +1,7 @@
 """Layers that keep their own forward: experts, attention, and layers that use the weights of others directly."""
 
 import copy
+import inspect
 import io
 import pickle
 
@@ -310,6 +311,46 @@ def test_inplace_and_regenerated(case):
     assert other is model
     with torch.no_grad():
         assert torch.equal(output(other, inputs), output(kept, inputs))
+
+
+def test_the_signature_is_kept(case):
+    model, _ = case
+    mapped = cs.map_model(model, IDEAL)
+    for own, other in zip(mapped.modules(), model.modules(), strict=True):
+        assert str(inspect.signature(own.forward)) == str(inspect.signature(other.forward))
+
+
+class TwoMatrices(nn.Module):
+    """One matrix that is multiplied, and one that is used in a way of its own as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Parameter(torch.randn(6, 6)), nn.Parameter(torch.randn(6, 6))
+
+    def forward(self, x):
+        return F.linear(F.linear(x, self.first), self.second) / self.second.norm()
+
+
+def test_a_matrix_that_a_rule_keeps_digital_may_be_used_in_any_way():
+    model = nn.Sequential(TwoMatrices()).double()
+    x = normal(3, 6)
+    with torch.no_grad():
+        with pytest.raises(cs.UsageError, match=r"^0.second: TwoMatrices uses its weight in torch.* keep it digital"):
+            cs.map_model(model, IDEAL)(x)
+        mapped = cs.map_model(model, IDEAL, rules={"0.second": "digital"})
+        torch.testing.assert_close(mapped(x), model(x), rtol=1e-11, atol=1e-12)
+    assert mapped.chip.matrices["0.first"].matrix.reads == 1
+
+
+def test_parameters_that_move_in_memory_are_found_again():
+    torch.manual_seed(0)
+    model = nn.Sequential(StackedExperts()).double().eval()
+    mapped, x = cs.map_model(model, IDEAL), normal(N_EXPERTS, 3, WIDTH)
+    with torch.no_grad():
+        expected = mapped(x)
+        mapped.load_state_dict({name: value.clone() for name, value in mapped.state_dict().items()}, assign=True)
+        assert torch.equal(mapped(x), expected)
+    assert {each.matrix.reads for each in mapped.chip.matrices.values()} == {2}
 
 
 def test_a_layer_that_no_kind_knows_has_none():
