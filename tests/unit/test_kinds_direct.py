@@ -317,7 +317,7 @@ def test_the_signature_is_kept(case):
     model, _ = case
     mapped = cs.map_model(model, IDEAL)
     for own, other in zip(mapped.modules(), model.modules(), strict=True):
-        assert str(inspect.signature(own.forward)) == str(inspect.signature(other.forward))
+        assert list(inspect.signature(own.forward).parameters) == list(inspect.signature(other.forward).parameters)
 
 
 class TwoMatrices(nn.Module):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+import ast
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -12,8 +13,6 @@ from torch.nn.parameter import is_lazy
 
 from crossbar_sim.bridge.kinds.base import AbstractKind, Matrix
 from crossbar_sim.bridge.sources import sources_of
-
-_LINEAR = re.compile(r"\blinear\([^\n]*?,\s*self\.(\w+)\b(?!\.\w+\.)")
 
 
 class FunctionalKind(AbstractKind):
@@ -37,4 +36,27 @@ class FunctionalKind(AbstractKind):
 
 @cache
 def _given_to_linear(kind: Any) -> frozenset[str]:
-    return frozenset(name for source in sources_of(kind) for name in _LINEAR.findall(source))
+    return frozenset(name for source in sources_of(kind) for name in _second_arguments(source))
+
+
+def _second_arguments(source: str) -> Iterator[str]:
+    """The attributes of self that calls of a function named linear have as their weight, cast to a type or not."""
+    try:
+        tree = ast.parse(textwrap.dedent(source))
+    except SyntaxError:  # part of a statement, such as a lambda
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _is_linear(node.func):
+            given = node.args[1] if len(node.args) > 1 else _keyword(node, "weight")
+            if isinstance(given, ast.Call) and isinstance(given.func, ast.Attribute):
+                given = given.func.value  # self.weight.float()
+            if isinstance(given, ast.Attribute) and isinstance(given.value, ast.Name) and given.value.id == "self":
+                yield given.attr
+
+
+def _is_linear(function: ast.expr) -> bool:
+    return getattr(function, "attr", getattr(function, "id", None)) == "linear"
+
+
+def _keyword(call: ast.Call, name: str) -> ast.expr | None:
+    return next((each.value for each in call.keywords if each.arg == name), None)
