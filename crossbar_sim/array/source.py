@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, Self
 
 import torch
@@ -13,21 +13,24 @@ from crossbar_sim.array.view import WHOLE, View
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """The matrix that `view` shows of the tensor that is now the attribute `name` of `owner`."""
+    """The matrix that `view` shows of the tensor that `tensors` now has under `name`.
 
-    owner: Any
+    `tensors` are the parameters of a module, not the module, which holds what reads them: memory in a circle of
+    references would wait for Python's garbage collection.
+    """
+
+    tensors: Mapping[str, Any]
     name: str
     view: View = WHOLE
 
     @classmethod
     def of(cls, tensor: torch.Tensor, view: View = WHOLE) -> Self:
         """A tensor that nobody replaces."""
-        return cls(SimpleNamespace(tensor=tensor), "tensor", view)
+        return cls({"tensor": tensor}, "tensor", view)
 
     def whole(self) -> torch.Tensor:
         """The tensor itself."""
-        own = vars(self.owner)  # a module looks there last, and every read asks
-        return own["_parameters"][self.name] if "_parameters" in own else getattr(self.owner, self.name)
+        return self.tensors[self.name]
 
     def __call__(self) -> torch.Tensor:
         """The part of the tensor that is the matrix, in the order of the tensor."""

@@ -120,7 +120,7 @@ def map_survey(
         found = survey.matrices[name]
         owner = found.layer.get_submodule(found.matrix.owner)
         loading = Loading(owner, found.matrix.attribute) if is_offloaded(owner) else None
-        source = Source(owner, found.matrix.attribute, found.matrix.view)
+        source = Source(owner._parameters, found.matrix.attribute, found.matrix.view)
         programmed = ProgrammedMatrix(source, spec, seed, found.identity, loading=loading, memory=memory)
         programmed.matrix.input_range = ranges.get(name, programmed.matrix.input_range)
         matrices[name] = programmed
@@ -148,7 +148,8 @@ def map_survey(
             if held.name in matrices and (survey.matrices[held.name].path or ROOT) == direct.name
         ]
         for held in own:
-            _stand_in(held, matrices[held.name])
+            owner = direct.layer.get_submodule(survey.matrices[held.name].matrix.owner)
+            _stand_in(owner, held, matrices[held.name])
         direct.install(partial(_follow, [matrices[held.name] for held in own]) if own else None)
     _guard(mapped, survey, matrices)
     mapped.chip = Chip(chip, seed, matrices, plan)  # type: ignore[assignment]
@@ -176,11 +177,11 @@ def direct_layers(model: nn.Module, survey: Survey, slots: Mapping[str, Slot]) -
     return found
 
 
-def _stand_in(held: Held, programmed: ProgrammedMatrix) -> None:
+def _stand_in(owner: nn.Module, held: Held, programmed: ProgrammedMatrix) -> None:
     """Let the devices of a matrix follow the parameter of the mapped model, not of the model it was made from."""
-    programmed.source = Source(held.owner, held.attribute, held.view)
+    programmed.source = Source(held.parameters, held.attribute, held.view)
     if programmed.loading is not None:
-        programmed.loading = Loading(held.owner, held.attribute)
+        programmed.loading = Loading(owner, held.attribute)
 
 
 def _kept_layers(survey: Survey) -> dict[str, list[str]]:
@@ -194,7 +195,8 @@ def _kept_layers(survey: Survey) -> dict[str, list[str]]:
 
 def _held(name: str, layer: nn.Module, found: Found, slots: Mapping[str, Slot]) -> Held:
     matrix = found.matrix
-    return Held(name, layer.get_submodule(matrix.owner), matrix.attribute, matrix.view, slots.get(name, Digital()))
+    parameters = layer.get_submodule(matrix.owner)._parameters
+    return Held(name, parameters, matrix.attribute, matrix.view, slots.get(name, Digital()))
 
 
 def _follow(matrices: list[ProgrammedMatrix], layer: nn.Module, fn: Any, recurse: bool) -> nn.Module:
@@ -227,7 +229,7 @@ def _guard(mapped: nn.Module, survey: Survey, matrices: Mapping[str, ProgrammedM
         layers.setdefault(path or ROOT, []).append(programmed)
         parent, _, own = path.rpartition(".")
         if path and path not in places:
-            places[path] = Place(path, mapped.get_submodule(parent), own, mapped.get_submodule(path))
+            places[path] = Place(path, mapped.get_submodule(parent)._modules, own, mapped.get_submodule(path))
     ForwardGuard(list(places.values()), layers).install(mapped)
 
 

@@ -13,7 +13,8 @@ Proof: tests/unit/test_kinds_direct.py, tests/llm/test_every_family.py.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -47,10 +48,10 @@ class Digital:
 
 
 class Held(NamedTuple):
-    """A matrix of a layer: the module and attribute of its parameter, where it lies in it, and what reads it."""
+    """A matrix of a layer: where its parameter stands and its name there, where it lies in it, and what reads it."""
 
     name: str
-    owner: nn.Module
+    parameters: Mapping[str, Any]
     attribute: str
     view: View
     slot: Slot
@@ -60,14 +61,25 @@ class Direct:
     """Stands for the forward of a layer, with reads in place of its products, and for what `.to()` does to it."""
 
     def __init__(self, name: str, layer: nn.Module, matrices: Sequence[Held]):
-        self.name, self.layer, self.matrices = name, layer, list(matrices)
+        self.name, self.matrices = name, list(matrices)
+        self._layer = weakref.ref(layer)  # which holds this: a circle would keep its memory until garbage is collected
         self.follow: Callable[..., nn.Module] | None = None
         self._place = next((name for name in _FORWARDS if name in vars(layer)), "forward")
         self.original = vars(layer).get(self._place)
         self._laid_out: tuple[Any, _Layout] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_laid_out": None}  # addresses in memory are those of this process
+        return {**vars(self), "_layer": self.layer, "_laid_out": None}  # addresses are those of this process
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({**state, "_layer": weakref.ref(state["_layer"])})
+
+    @property
+    def layer(self) -> nn.Module:
+        """The layer."""
+        layer = self._layer()
+        assert layer is not None  # it is what calls this
+        return layer
 
     @property
     def __signature__(self) -> inspect.Signature:
@@ -111,9 +123,9 @@ class Direct:
         """Where the matrices lie in memory, found anew only where a parameter moved: a layer may have hundreds."""
         parameters: dict[tuple[int, str], tuple[torch.Tensor, list[Held]]] = {}
         for held in self.matrices:
-            if held.attribute in held.owner._parameters:  # one that is computed at each forward is digital
-                parameter = getattr(held.owner, held.attribute)
-                parameters.setdefault((id(held.owner), held.attribute), (parameter, []))[1].append(held)
+            if held.attribute in held.parameters:  # one that is computed at each forward is digital
+                parameter = held.parameters[held.attribute]
+                parameters.setdefault((id(held.parameters), held.attribute), (parameter, []))[1].append(held)
         on_chip = [each for each in parameters.values() if not all(isinstance(held.slot, Digital) for held in each[1])]
         key = tuple((_storage(parameter), _place(parameter)) for parameter, _ in on_chip)
         if self._laid_out is None or self._laid_out[0] != key:

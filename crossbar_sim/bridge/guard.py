@@ -16,10 +16,10 @@ _SHOWN = 5
 
 
 class Place(NamedTuple):
-    """Where a layer of the chip has to be: an attribute of its parent."""
+    """Where a layer of the chip has to be: a name among the modules of its parent."""
 
     path: str
-    parent: nn.Module
+    modules: Mapping[str, nn.Module | None]
     name: str
     layer: nn.Module
 
@@ -47,8 +47,8 @@ class ForwardGuard:
         """Check that layers are in place."""
         if torch.compiler.is_compiling():
             return
-        for path, parent, name, layer in self.places:
-            now = parent._modules.get(name)
+        for path, modules, name, layer in self.places:
+            now = modules.get(name)
             if now is not layer and not _holds(now, layer):
                 raise StateError(
                     f"{path}: a {type(now).__name__} took the place of the layer on the chip, which would not be read; "

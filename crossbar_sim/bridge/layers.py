@@ -67,7 +67,7 @@ class AbstractAnalogLayer(nn.Module):
         nn.Module.__init__(self)  # others, such as nn.Linear.__init__, would make weights of their own
         self.weight = parameter
         self.register_parameter("bias", bias)
-        programmed.source = replace(programmed.source, owner=self, name="weight")
+        programmed.source = replace(programmed.source, tensors=self._parameters, name="weight")
         self.slot = ChipSlot(programmed, backend)
         self.in_features, self.out_features = programmed.matrix.plan.n_in, programmed.matrix.plan.n_out
 

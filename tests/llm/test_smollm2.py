@@ -80,8 +80,8 @@ def test_multiple_choice_equals_a_plain_loop(smollm2, shared_data):
 def test_ideal_logits(smollm2, ideal, english):
     assert len(ideal.chip.matrices) == 7 * 30 + 1
     with torch.no_grad():
-        difference = (ideal(english).logits - smollm2[0](english).logits).abs().max()
-    assert float(difference) < 1e-4
+        found, expected = ideal(english).logits, smollm2[0](english).logits
+    assert float((found - expected).abs().max()) < 1e-5 * float(expected.abs().max())  # of logits up to some 30
 
 
 def test_ideal_writes_the_same_40_tokens(smollm2, ideal):

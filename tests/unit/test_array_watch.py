@@ -41,7 +41,7 @@ def clock(monkeypatch):
 def watched(shape=LARGE):
     """A parameter, where it stands, and its watch after the reads that compare everything."""
     holder = SimpleNamespace(weight=torch.nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(1))))
-    source = Source(holder, "weight")
+    source = Source(vars(holder), "weight")
     own = Watch(source)
     for _ in range(3):
         assert own.seems_fresh(source)
@@ -224,7 +224,7 @@ def test_a_copy_knows_the_values(copied, clock):
 
 def test_parts_of_one_tensor_are_watched_apart(clock):
     holder = SimpleNamespace(experts=torch.nn.Parameter(torch.randn(3, *LARGE)))
-    sources = [Source(holder, "experts", View(entry=k)) for k in range(3)]
+    sources = [Source(vars(holder), "experts", View(entry=k)) for k in range(3)]
     own = [Watch(source) for source in sources]
     with torch.no_grad():
         holder.experts[1, 7, 7] = 9.0
@@ -234,7 +234,7 @@ def test_parts_of_one_tensor_are_watched_apart(clock):
 def test_a_tensor_made_in_inference_mode(clock):
     with torch.inference_mode():
         holder = SimpleNamespace(weight=torch.randn(LARGE))
-        source = Source(holder, "weight")
+        source = Source(vars(holder), "weight")
         own = Watch(source)
         assert own.seems_fresh(source)
         holder.weight.mul_(2)
@@ -244,7 +244,7 @@ def test_a_tensor_made_in_inference_mode(clock):
 @pytest.mark.parametrize("view", [lambda whole: whole[:, ::2], lambda whole: whole[:, 3:150]])
 def test_weights_that_lie_apart_are_compared_when_it_is_time(view, clock):
     holder = SimpleNamespace(weight=torch.randn(400, 300))
-    source = Source(holder, "weight", SimpleNamespace(part=view))
+    source = Source(vars(holder), "weight", SimpleNamespace(part=view))
     own = Watch(source)
     for _ in range(4):
         assert own.seems_fresh(source)

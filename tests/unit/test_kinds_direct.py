@@ -1,9 +1,11 @@
 """Layers that keep their own forward: experts, attention, and layers that use the weights of others directly."""
 
 import copy
+import gc
 import inspect
 import io
 import pickle
+import weakref
 
 import pytest
 import torch
@@ -311,6 +313,22 @@ def test_inplace_and_regenerated(case):
     assert other is model
     with torch.no_grad():
         assert torch.equal(output(other, inputs), output(kept, inputs))
+
+
+def test_memory_goes_with_the_model(case):
+    """A circle of references would keep the state of the devices until garbage is collected."""
+    model, inputs = case
+    gc.collect()
+    gc.disable()
+    try:
+        mapped = cs.map_model(model, PCM)
+        with torch.no_grad():
+            output(mapped, inputs)
+        last = [weakref.ref(each) for each in (mapped, *mapped.chip.matrices.values())]
+        del mapped
+        assert [each() for each in last] == [None] * len(last)
+    finally:
+        gc.enable()
 
 
 def test_the_signature_is_kept(case):
