@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 
 from crossbar_sim.array.view import WHOLE, View
+from device_models.errors import StateError
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +30,14 @@ class Source:
         return cls({"tensor": tensor}, "tensor", view)
 
     def whole(self) -> torch.Tensor:
-        """The tensor itself."""
-        return self.tensors[self.name]
+        """The tensor itself; StateError where there is none any more, as when it is computed at each forward since."""
+        tensor = self.tensors.get(self.name)
+        if tensor is None:
+            raise StateError(
+                f"{self.name}: is no parameter of its layer any more (it was removed, or is computed at each forward "
+                "since the model was mapped); change the digital model and map it again"
+            )
+        return tensor
 
     def __call__(self) -> torch.Tensor:
         """The part of the tensor that is the matrix, in the order of the tensor."""

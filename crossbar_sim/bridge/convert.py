@@ -41,6 +41,8 @@ from device_models.errors import UnmappedWarning, UsageError, nearest
 STATES = ("kept", "regenerated")
 _UNKNOWN = "no kind of layer knows it"
 _WARN_ABOVE = 0.01
+_OF_HOOKS = ("forward", "_old_forward", "_hf_hook")
+"""Attributes that belong to a layer alone and not to the one that takes its place."""
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -80,8 +82,6 @@ def map_model(
     Raises UsageError for a model without such layers, for bad weights, for layers that compute something else than
     their class says, and for rules or options that cannot act. Warns of matrices that no kind of layer knows.
     """
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"model = {type(model).__name__}: must be a torch.nn.Module")
     if not isinstance(chip, ChipSpec):
         hint = f"; did you mean ChipSpec.preset({chip!r})?" if isinstance(chip, str) else ""
         raise UsageError(f"chip = {chip!r}: must be a ChipSpec{hint}")
@@ -215,6 +215,8 @@ def _analog(found: Found, programmed: ProgrammedMatrix, backend: str) -> Abstrac
     module = found.layer
     kind = conv1d_layer() if isinstance(found.kind, TransposedKind) else AnalogLinear
     analog = kind(found.parameter, getattr(module, "bias", None), programmed, backend)
+    others = {name: value for name, value in vars(module).items() if name not in _OF_HOOKS}
+    vars(analog).update({name: value for name, value in others.items() if name not in vars(analog)})
     pass_hooks(module, analog)
     if programmed.loading is not None:
         programmed.loading = Loading(analog)
@@ -352,6 +354,8 @@ def _check_weight(name: str, found: Found) -> None:
             f"{where}: is a {kind.__module__}.{kind.__name__}, not a plain tensor; dequantise or gather the weights, "
             f"or {keep}"
         )
+    if parameter.layout is not torch.strided:
+        raise UsageError(f"{where}: must be a dense matrix, has layout {parameter.layout}; make it dense, or {keep}")
     if 0 in parameter.shape:
         raise UsageError(f"{where}: shape {tuple(parameter.shape)} has no elements")
     if found.kind.replaces and nn.utils.parametrize.is_parametrized(layer):
@@ -364,7 +368,10 @@ def _check_layer(name: str, found: Found) -> None:
     if found.kind.replaces:
         patched = ("forward" in vars(layer) and not is_placed(layer)) or nn.utils.parametrize.is_parametrized(layer)
         if patched or layer._forward_hooks or layer._forward_pre_hooks:
-            raise UsageError(f"{name}: has hooks, a parametrisation or a forward of its own, which would be lost")
+            raise UsageError(
+                f"{name}: has hooks, a parametrisation or a forward of its own, which would be lost; "
+                f'keep it digital with the rule {{{name!r}: "digital"}}'
+            )
     if found.parameter.device.type == "meta" and not is_offloaded(owner):
         raise UsageError(
             f"{name}.weight: has no values (meta device); load the weights first, or dispatch the model without "

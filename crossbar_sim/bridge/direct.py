@@ -23,8 +23,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from crossbar_sim.array.view import View
-from crossbar_sim.bridge.captures import outside_of_graphs
-from device_models.errors import UsageError
+from crossbar_sim.bridge.captures import check_eager, outside_of_graphs
+from device_models.errors import StateError, UsageError
 
 _FORWARDS = ("_old_forward", "forward")
 """Where a layer has a forward of its own; accelerate keeps the one that runs between its hooks in the first."""
@@ -105,6 +105,8 @@ class Direct:
     @outside_of_graphs
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the layer computes."""
+        for x in _tensors((args, kwargs)):
+            check_eager(x, self.name)
         with _Reads(self, self._layout()):
             return self._forward(*args, **kwargs)
 
@@ -123,8 +125,13 @@ class Direct:
         """Where the matrices lie in memory, found anew only where a parameter moved: a layer may have hundreds."""
         parameters: dict[tuple[int, str], tuple[torch.Tensor, list[Held]]] = {}
         for held in self.matrices:
-            if held.attribute in held.parameters:  # one that is computed at each forward is digital
-                parameter = held.parameters[held.attribute]
+            parameter = held.parameters.get(held.attribute)
+            if parameter is None and not isinstance(held.slot, Digital):
+                raise StateError(
+                    f"{held.name}: its weight is no parameter any more (it was removed, or is computed at each forward "
+                    "since the model was mapped); change the digital model and map it again"
+                )
+            if parameter is not None:  # one that is computed at each forward is digital
                 parameters.setdefault((id(held.parameters), held.attribute), (parameter, []))[1].append(held)
         on_chip = [each for each in parameters.values() if not all(isinstance(held.slot, Digital) for held in each[1])]
         key = tuple((_storage(parameter), _place(parameter)) for parameter, _ in on_chip)
@@ -248,6 +255,25 @@ class _Reads(TorchFunctionMode):
     def _rule(self) -> str:
         names = [held.name for held in self.direct.matrices]
         return repr(names[0] if len(names) == 1 else f"{self.direct.name}*")
+
+
+class WeightSpy(TorchFunctionMode):
+    """Notes functions of PyTorch that compute with the weights of layers on the chip outside of their reads."""
+
+    def __init__(self, layers: Mapping[str, nn.Module]):
+        super().__init__()
+        own = {path: layer._parameters.get("weight") for path, layer in layers.items() if not is_direct(layer)}
+        self.layers = {_storage(weight): path for path, weight in own.items() if weight is not None}
+        self.used: dict[str, str] = {}
+        """The name of a function for each layer."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not _only_looks(func):
+            mine = [path for t in _tensors((args, kwargs or {})) if (path := self.layers.get(_storage(t)))]
+            if mine and not all(_storage(t) in self.layers for t in _tensors(result)):
+                self.used.setdefault(mine[0], _name(func))
+        return result
 
 
 def _storage(tensor: torch.Tensor) -> int:

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from crossbar_sim.array.programmed import ProgrammedMatrix
+from crossbar_sim.bridge.direct import WeightSpy
+from crossbar_sim.bridge.layers import AbstractAnalogLayer
 from device_models.errors import StateError, UnreadLayerWarning
 
 _SHOWN = 5
@@ -29,7 +31,8 @@ class ForwardGuard:
 
     Before each: StateError where something else took the place of a layer, as when embeddings are resized or a library
     replaces linear layers; the chip would be passed by. After the first: a warning with the names of layers that it did
-    not read, as when another module takes their weights and multiplies by itself.
+    not read, and of those whose weight something else computed with in digital. Only the first is watched, because
+    each function of PyTorch then takes some microseconds longer.
     """
 
     def __init__(self, places: list[Place], matrices: Mapping[str, list[ProgrammedMatrix]]):
@@ -37,11 +40,12 @@ class ForwardGuard:
         self.matrices = matrices
         """By layer, because not every expert of a layer is read each time."""
         self.is_first = True
+        self.spy: WeightSpy | None = None
 
     def install(self, model: nn.Module) -> None:
         """Watch every forward of the model."""
         model.register_forward_pre_hook(self.before)
-        model.register_forward_hook(self.after)
+        model.register_forward_hook(self.after, always_call=True)
 
     def before(self, model: nn.Module, args: Any) -> None:
         """Check that layers are in place."""
@@ -49,17 +53,34 @@ class ForwardGuard:
             return
         for path, modules, name, layer in self.places:
             now = modules.get(name)
-            if now is not layer and not _holds(now, layer):
+            if now is layer:
+                continue
+            if any(isinstance(each, AbstractAnalogLayer) and each is not layer for each in _within(now)):
+                raise StateError(
+                    f"{path}: a {type(now).__name__} holds a copy of the layer on the chip, which is on no chip; "
+                    "change the digital model and map it again"
+                )
+            if all(each is not layer for each in _within(now)):
                 raise StateError(
                     f"{path}: a {type(now).__name__} took the place of the layer on the chip, which would not be read; "
                     "change the digital model and map it again"
                 )
 
+        if self.is_first and self.spy is None:
+            self.spy = WeightSpy({place.path: place.layer for place in self.places})
+            self.spy.__enter__()
+
     def after(self, model: nn.Module, args: Any, output: Any) -> None:
-        """Warn of layers that the first forward did not read."""
-        if not self.is_first or torch.compiler.is_compiling():
+        """Warn of layers that the first forward did not read, or whose weights it also used in digital."""
+        if self.spy is None or torch.compiler.is_compiling():
             return
-        self.is_first = False
+        self.spy.__exit__(None, None, None)
+        used, self.spy, self.is_first = self.spy.used, None, False
+        if output is None:  # the forward failed
+            return
+        for path, name in used.items():
+            text = f"{path}: its weight is used by {name} outside of the layer, which computes in digital, off the chip"
+            warnings.warn(text, UnreadLayerWarning, stacklevel=2)
         unread = [layer for layer, own in self.matrices.items() if all(each.matrix.reads == 0 for each in own)]
         if unread:
             more = f" and {len(unread) - _SHOWN} more" if len(unread) > _SHOWN else ""
@@ -70,6 +91,6 @@ class ForwardGuard:
             warnings.warn(text, UnreadLayerWarning, stacklevel=2)
 
 
-def _holds(module: nn.Module | None, layer: nn.Module) -> bool:
-    """Whether a module that took a place wraps the layer, as adapters do."""
-    return module is not None and any(each is layer for each in module.modules())
+def _within(module: nn.Module | None) -> list[nn.Module]:
+    """The modules of what took a place: adapters hold the layer that they wrap."""
+    return [] if module is None else list(module.modules())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,8 +16,8 @@ from device_models.errors import UsageError
 _COPIED_ANEW = "OptimizedModule"
 """What torch.compile gives: its copy compiles the copy of the model within."""
 
-_OWN_METHODS = {"to", "cuda", "npu", "xpu", "mlu", "sdaa", "musa"}
-"""Methods that accelerate guards on a dispatched model; bridge.offload drops them from the copy."""
+_OWN_METHODS = {"_compiled_call_impl", "to", "cuda", "npu", "xpu", "mlu", "sdaa", "musa"}
+"""What PyTorch leaves out of a copy, and methods that accelerate guards: bridge.offload drops them from the copy."""
 
 
 def check_copyable(model: nn.Module, layers: Iterable[nn.Module]) -> None:
@@ -30,23 +31,26 @@ def check_copyable(model: nn.Module, layers: Iterable[nn.Module]) -> None:
     for path, module in model.named_modules():
         if type(module).__name__ == _COPIED_ANEW:
             continue
-        for name, value in vars(module).items():
-            if name in _OWN_METHODS or not callable(value) or isinstance(value, nn.Module | type):
+        for name, value in _functions_on(module):
+            if name in _OWN_METHODS:
                 continue
             if any(id(each) in modules for each in _remembered(value, set())):
-                where = ".".join(part for part in (path, name) if part)
+                if name in _HOOKS.values():
+                    what = f"{path or '(root)'}: has a {name} that holds modules of this model"
+                else:
+                    where = ".".join(part for part in (path, name) if part)
+                    how = "refers to" if isinstance(value, weakref.ref) else "was replaced by a function that holds"
+                    what = f"{where}: {how} modules of this model"
                 raise UsageError(
-                    f"{where}: was replaced by a function that holds modules of this model, so a copy of the model "
-                    "would run the digital original; use inplace=True, or make it a method of a class"
+                    f"{what}, so a copy of the model would run the digital original; use inplace=True, or make it a "
+                    "method of a class that asks its own module"
                 )
 
 
 def check_replaceable(model: nn.Module, layers: dict[int, str]) -> None:
     """UsageError for a replaced method that holds a layer which is to make way for one on the chip."""
     for path, module in model.named_modules():
-        for name, value in vars(module).items():
-            if not callable(value) or isinstance(value, nn.Module | type):
-                continue
+        for name, value in _functions_on(module):
             held = next((id(each) for each in _remembered(value, set(), copied=False) if id(each) in layers), None)
             if held is not None and id(module) != held:
                 where = ".".join(part for part in (path, name) if part)
@@ -54,6 +58,34 @@ def check_replaceable(model: nn.Module, layers: dict[int, str]) -> None:
                     f"{where}: was replaced by a function that holds the layer {layers[held]!r} itself, so it would go "
                     "on computing in digital; let it ask its module for the layer"
                 )
+
+
+_HOOKS = {
+    "_forward_hooks": "forward hook",
+    "_forward_pre_hooks": "forward pre-hook",
+    "_backward_hooks": "backward hook",
+    "_backward_pre_hooks": "backward pre-hook",
+}
+
+
+def _functions_on(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """What may be called or followed to another module: methods and references on a module, and its hooks."""
+    for name, value in vars(module).items():
+        if name in _HOOKS:
+            yield from ((_HOOKS[name], hook) for hook in value.values())
+        elif name not in ("_modules", "_parameters", "_buffers"):
+            yield from ((name, each) for each in _within(value))
+
+
+def _within(value: Any, depth: int = 2) -> Iterator[Any]:
+    """A function or a weak reference, and those within lists, tuples, sets and mappings."""
+    if isinstance(value, weakref.ref) or (callable(value) and not isinstance(value, nn.Module | type)):
+        yield value
+    elif depth and isinstance(value, list | tuple | set | weakref.WeakSet | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            if isinstance(value, weakref.WeakSet) and isinstance(each, nn.Module):
+                yield weakref.ref(each)
+            yield from _within(each, depth - 1)
 
 
 def _remembered(function: Any, seen: set[int], copied: bool = True) -> Iterator[nn.Module]:
@@ -65,7 +97,10 @@ def _remembered(function: Any, seen: set[int], copied: bool = True) -> Iterator[
     if id(function) in seen:
         return
     seen.add(id(function))
-    if isinstance(function, types.MethodType):
+    if isinstance(function, weakref.ref):
+        if isinstance(function(), nn.Module):
+            yield function()  # type: ignore[misc]
+    elif isinstance(function, types.MethodType):
         if not copied and isinstance(function.__self__, nn.Module):
             yield function.__self__
         yield from _remembered(function.__func__, seen, copied)

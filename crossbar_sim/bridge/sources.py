@@ -26,10 +26,11 @@ def sources_of(kind: Any) -> Iterator[str]:
 def attributes_of_attributes(kind: Any) -> Iterator[tuple[str, str]]:
     """The pairs (a, b) for which a method uses ``self.a.b``, but for its type, shape or place."""
     for method in _methods_of(kind):
+        own = method.__code__.co_varnames[:1]  # most call it self
         for code in _codes(method.__code__):
             loads = [each for each in dis.get_instructions(code) if each.opname not in ("CACHE", "RESUME")]
             for one, two, three, four in zip(loads, loads[1:], loads[2:], [*loads[3:], None], strict=False):
-                chain = _is_self(one) and _names(two) and _names(three)
+                chain = _loads(one, own) and _names(two) and _names(three)
                 if chain and not (four is not None and _names(four) and four.argval in _LOOKS_ONLY):
                     yield two.argval, three.argval
 
@@ -55,9 +56,10 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
             yield from _codes(each)
 
 
-def _is_self(instruction: dis.Instruction) -> bool:
+def _loads(instruction: dis.Instruction, own: tuple[str, ...]) -> bool:
+    """Whether an instruction loads the first argument of its method, within it or a function in it."""
     names = instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,)
-    return instruction.opname.startswith(("LOAD_FAST", "LOAD_DEREF")) and names[-1] == "self"
+    return instruction.opname.startswith(("LOAD_FAST", "LOAD_DEREF")) and names[-1:] == own
 
 
 def _names(instruction: dis.Instruction) -> bool:

@@ -59,6 +59,8 @@ class Survey(NamedTuple):
 
 def survey_model(model: nn.Module) -> Survey:
     """Look through the modules of a model once; a module that appears twice counts once."""
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model = {type(model).__name__}: must be a torch.nn.Module")
     matrices: dict[str, Found] = {}
     unknown: dict[str, int] = {}
     tables: dict[str, int] = {}
@@ -67,6 +69,10 @@ def survey_model(model: nn.Module) -> Survey:
     for path, layer in modules.items():
         if isinstance(layer, AbstractAnalogLayer) or is_direct(layer):
             raise UsageError(f"{path or ROOT}: is on a chip already; map the digital model instead")
+        if isinstance(layer, torch.jit.ScriptModule):
+            raise UsageError(
+                f"{path or ROOT}: is compiled by torch.jit, whose layers cannot be read; map the model itself"
+            )
         own = {name: p for name, p in layer._parameters.items() if p is not None and (id(layer), name) not in known}
         elsewhere = isinstance(layer, nn.MultiheadAttention) or nn.utils.parametrize.is_parametrized(layer)
         kind = kind_of(layer) if own or elsewhere else None

@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from crossbar_sim.bridge.captures import outside_of_graphs
 from crossbar_sim.chip import Chip
 from device_models.errors import UsageError
 from device_models.units import seconds
@@ -24,11 +25,18 @@ def write_after_step(optimizer: Optimizer, model: nn.Module | Chip, at: float | 
     of its own. A step that changed no weight writes nothing; neither does one that a gradient scaler skips.
 
     Arguments
-        model  a mapped model, or its chip
-        at     the time after programming at which the devices are read until the next step: seconds or "1h"
+        optimizer  a torch.optim.Optimizer that has weights of the model, or one that accelerate prepared
+        model      a mapped model, or its chip
+        at         the time after programming at which the devices are read until the next step: seconds or "1h"
     """
     chip = chip_of(model)
     seconds(at, "at")
+    optimizer = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps the one that makes the steps
+    if not isinstance(optimizer, Optimizer):
+        raise UsageError(f"optimizer = {type(optimizer).__name__}: must be a torch.optim.Optimizer")
+    weights = {id(programmed.source.whole()) for programmed in chip.matrices.values()}
+    if not any(id(parameter) in weights for group in optimizer.param_groups for parameter in group["params"]):
+        raise UsageError("optimizer: has no weight of the chip among its parameters, so nothing would be written")
 
     def write(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         write_devices(chip, chip.write + 1, at)
@@ -36,6 +44,7 @@ def write_after_step(optimizer: Optimizer, model: nn.Module | Chip, at: float | 
     return optimizer.register_step_post_hook(write)
 
 
+@outside_of_graphs
 def write_devices(chip: Chip, write: int, at: float | str) -> None:
     """Write changed weights to the devices, as their writing of that number, and go to the time `at`.
 

@@ -2,6 +2,7 @@
 
 import functools
 import types
+import weakref
 
 import pytest
 import torch
@@ -154,6 +155,11 @@ class TestPeft:
             mapped.chip.reset_reads()
             assert torch.equal(adapted(X), before)
 
+    def test_a_copy_of_a_layer_on_the_chip_is_refused(self):
+        adapted = self.peft.get_peft_model(cs.map_model(tiny(), PCM), self.config(modules_to_save=["1"]))
+        with pytest.raises(cs.StateError, match=r"^1: a .* holds a copy of the layer on the chip"), torch.no_grad():
+            adapted(X)
+
     def test_merged_adapters_are_new_weights(self):
         mapped = cs.map_model(tiny(), PCM)
         adapted = self.peft.get_peft_model(mapped, self.config(init_lora_weights=False)).eval()
@@ -212,6 +218,48 @@ def test_a_forward_that_would_run_the_original_is_refused(replace):
     replace(model)
     with pytest.raises(cs.UsageError, match=r"^0.forward: was replaced by a function that holds modules of this model"):
         cs.map_model(model, PCM)
+
+
+def hook(model):
+    block = model[0]
+    block.register_forward_hook(lambda module, inputs, output: block.down(torch.relu(block.up(inputs[0]))))
+
+
+def pre_hook(model):
+    block = model[0]
+    model[1].register_forward_pre_hook(lambda module, inputs: (block.down(torch.relu(block.up(inputs[0]))),))
+
+
+def weak_reference(model):
+    model[0].root = weakref.ref(model)
+
+
+def functions_in_a_list(model):
+    up = model[0].up
+    model[0].branches = [lambda x: up(x)]
+
+
+@pytest.mark.parametrize("replace", [hook, pre_hook, weak_reference, functions_in_a_list])
+def test_other_ways_to_hold_the_original_are_refused(replace):
+    model = tiny()
+    replace(model)
+    with pytest.raises(
+        cs.UsageError, match="modules of this model, so a copy of the model would run the digital original"
+    ):
+        cs.map_model(model, PCM, rules={"1": "digital"})
+
+
+def test_a_model_that_compiles_itself_is_copied():
+    model = tiny()
+    model.compile(backend="eager")
+    mapped = cs.map_model(model, IDEAL)
+    with torch.no_grad():
+        torch.testing.assert_close(mapped(X), tiny()(X), rtol=1e-5, atol=1e-6)
+
+
+def test_models_of_torch_jit_are_refused():
+    with pytest.raises(cs.UsageError, match=r"is compiled by torch.jit"):
+        cs.map_model(torch.jit.trace(tiny(), X), IDEAL)
 
 
 @pytest.mark.parametrize("replace", [captured, captured_method, captured_in_default, captured_in_nested_function])

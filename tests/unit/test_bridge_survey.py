@@ -151,6 +151,11 @@ class Failing(nn.Linear):
         raise RuntimeError("needs a GPU")
 
 
+class Called(nn.Linear):
+    def __call__(self, input):
+        return 2 * super().__call__(input)
+
+
 class Renamed(nn.Linear):
     """The forward of nn.Linear itself."""
 
@@ -166,7 +171,7 @@ def test_a_subclass_that_computes_the_same_is_mapped(kind, bias):
     assert mapped.chip.matrices["0"].matrix.reads == 1
 
 
-@pytest.mark.parametrize("kind", [Doubled, Noisy, Normalised, Clipped, WithScale, Failing])
+@pytest.mark.parametrize("kind", [Doubled, Noisy, Normalised, Clipped, WithScale, Failing, Called])
 def test_a_subclass_that_computes_something_else_is_refused_unless_a_rule_keeps_it_digital(kind):
     model = nn.Sequential(kind(8, 4), nn.Linear(4, 4)).eval()
     before = copy.deepcopy(model.state_dict())
@@ -255,3 +260,55 @@ def test_a_layer_may_be_wrapped():
     mapped[0] = nn.Sequential(mapped[0], nn.ReLU())
     with torch.no_grad():
         assert mapped(X).min() >= 0
+
+
+class Aliased(nn.Module):
+    """Calls its layer, and takes the weight as well, by another name."""
+
+    def __init__(self):
+        super().__init__()
+        self.proj = nn.Linear(8, 8)
+
+    def forward(self, x):
+        layer = self.proj
+        return layer(x) @ layer.weight
+
+
+def test_a_weight_that_something_else_computes_with_is_reported():
+    mapped = cs.map_model(Aliased(), IDEAL)
+    with (
+        torch.no_grad(),
+        pytest.warns(UnreadLayerWarning, match=r"^proj: its weight is used by torch.Tensor.matmul out"),
+    ):
+        mapped(X)
+
+
+def test_a_tied_embedding_is_no_such_use(recwarn):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.head = nn.Embedding(9, 8), nn.Linear(8, 9, bias=False)
+            self.head.weight = self.embed.weight
+
+        def forward(self, x):
+            return self.head(self.embed(x))
+
+    with torch.no_grad():
+        cs.map_model(Tied(), IDEAL)(torch.tensor([1, 2]))
+    assert not list(recwarn)
+
+
+def test_attributes_of_a_layer_are_kept():
+    model = nn.Sequential(nn.Linear(8, 4))
+    model[0].SCALE, model[0].weight.tag = 2.0, "first"
+    mapped = cs.map_model(model, IDEAL)
+    assert mapped[0].SCALE == 2.0
+
+
+@pytest.mark.parametrize("layout", ["to_sparse", "to_sparse_csr"])
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_sparse_weights_are_refused_by_name(layout):
+    layer = nn.Linear(8, 4)
+    layer.weight = nn.Parameter(getattr(layer.weight.detach(), layout)())
+    with pytest.raises(cs.UsageError, match=r"^0.weight: must be a dense matrix, has layout torch.sparse"):
+        cs.map_model(nn.Sequential(layer), IDEAL)

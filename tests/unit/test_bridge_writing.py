@@ -220,3 +220,12 @@ def test_a_trainer_of_a_model_whose_best_weights_are_the_last(train):
     )
     assert trainer.state.best_global_step == 6
     assert trainer.evaluate()["eval_loss"] == pytest.approx(trainer.state.best_metric, abs=1e-6)
+
+
+def test_an_optimiser_of_other_weights_is_refused():
+    mapped = cs.map_model(torch.nn.Linear(4, 4), cs.ChipSpec.preset("ideal"))
+    other = torch.optim.SGD(torch.nn.Linear(4, 4).parameters(), lr=0.1)
+    with pytest.raises(cs.UsageError, match=r"^optimizer: has no weight of the chip among its parameters"):
+        cs.write_after_step(other, mapped)
+    with pytest.raises(cs.UsageError, match=r"^optimizer = int: must be a torch.optim.Optimizer"):
+        cs.write_after_step(3, mapped)

@@ -9,6 +9,7 @@ import weakref
 
 import pytest
 import torch
+import torch.nn.utils.prune
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -369,6 +370,39 @@ def test_parameters_that_move_in_memory_are_found_again():
         mapped.load_state_dict({name: value.clone() for name, value in mapped.state_dict().items()}, assign=True)
         assert torch.equal(mapped(x), expected)
     assert {each.matrix.reads for each in mapped.chip.matrices.values()} == {2}
+
+
+def weights_of(module):
+    return [(each, name) for each in module.modules() for name, p in each._parameters.items() if p is not None]
+
+
+@pytest.mark.parametrize("change", ["pruned", "parametrised", "deleted", "none"])
+def test_a_weight_that_is_no_parameter_any_more_is_noticed(case, change):
+    model, inputs = case
+    mapped = cs.map_model(model, PCM)
+    owner, name = next((each, name) for each, name in weights_of(mapped) if getattr(each, name).dim() > 1)
+    with torch.no_grad():
+        output(mapped, inputs)
+        match change:
+            case "pruned":
+                nn.utils.prune.l1_unstructured(owner, name, 0.5)
+            case "parametrised":
+                nn.utils.parametrize.register_parametrization(owner, name, nn.Identity())
+            case "deleted":
+                value = getattr(owner, name).detach()
+                delattr(owner, name)
+                setattr(owner, name, value)
+            case "none":
+                setattr(owner, name, None)
+        with pytest.raises((cs.StateError, AttributeError, TypeError), match=r"no parameter|None"):
+            output(mapped, inputs)
+
+
+def test_transforms_of_torch_func_are_refused_at_the_first_forward(case):
+    model, inputs = case
+    mapped = cs.map_model(model, PCM)
+    with pytest.raises(cs.UsageError, match=r"a read of the chip cannot be recorded by a transform of torch.func"):
+        torch.func.grad(lambda x: output(mapped, (x, *inputs[1:])).sum())(inputs[0])
 
 
 def test_a_layer_that_no_kind_knows_has_none():

@@ -45,12 +45,14 @@ def _second_arguments(source: str) -> Iterator[str]:
         tree = ast.parse(textwrap.dedent(source))
     except SyntaxError:  # part of a statement, such as a lambda
         return
+    method = next((node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)), None)
+    own = method.args.args[0].arg if method is not None and method.args.args else "self"
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and _is_linear(node.func):
             given = node.args[1] if len(node.args) > 1 else _keyword(node, "weight")
             if isinstance(given, ast.Call) and isinstance(given.func, ast.Attribute):
                 given = given.func.value  # self.weight.float()
-            if isinstance(given, ast.Attribute) and isinstance(given.value, ast.Name) and given.value.id == "self":
+            if isinstance(given, ast.Attribute) and isinstance(given.value, ast.Name) and given.value.id == own:
                 yield given.attr
 
 

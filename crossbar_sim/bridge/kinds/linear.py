@@ -55,6 +55,8 @@ def _transformers_conv1d() -> Any:
 
 def _is_plain(layer: nn.Module) -> bool:
     kind = type(layer)
+    if kind.__call__ is not nn.Module.__call__:
+        return False
     if kind.forward is nn.Linear.forward:
         return True
     if _foreign_state(layer):
