@@ -84,7 +84,13 @@ class AbstractAnalogLayer(nn.Module):
     @outside_of_graphs
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """input (..., n_in) -> (..., n_out) in its type; each call is one read of the devices."""
-        return self.slot(input, self.weight, self.bias)
+        weight = self._parameters.get("weight")
+        if weight is None:
+            raise StateError(
+                f"{self.programmed.matrix.name}: its weight is no parameter any more (it was removed, or is computed at "
+                "each forward since the model was mapped); change the digital model and map it again"
+            )
+        return self.slot(input, weight, self.bias)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         """`.to()` and its kin: the state follows the weight to its device, and is made anew where its type changes."""
