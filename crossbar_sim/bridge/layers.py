@@ -87,8 +87,8 @@ class AbstractAnalogLayer(nn.Module):
         weight = self._parameters.get("weight")
         if weight is None:
             raise StateError(
-                f"{self.programmed.matrix.name}: its weight is no parameter any more (it was removed, or is computed at "
-                "each forward since the model was mapped); change the digital model and map it again"
+                f"{self.programmed.matrix.name}: its weight is no parameter any more (it was removed, or is computed "
+                "at each forward since the model was mapped); change the digital model and map it again"
             )
         return self.slot(input, weight, self.bias)
 
