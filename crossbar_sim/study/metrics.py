@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -100,17 +100,25 @@ def evaluate(
     context = MetricContext(model, plain_tokenizer(tokenizer), reference)
     remembering = MetricContext(model, tokenizer, reference)
     values: dict[str, float] = {}
-    with torch.no_grad(), evaluating(model), evaluating(reference.model) if reference else nullcontext():
-        groups: dict[tuple[Any, ...], list[AbstractTextMetric]] = {}
-        for metric in metrics:
-            if isinstance(metric, AbstractTextMetric):
-                groups.setdefault(metric.passes, []).append(metric)
-            else:
-                own = remembering if isinstance(metric, AbstractTokenMetric) else context
-                values[metric.name] = _number(metric.name, metric.measure(own))
-        for group in groups.values():
+    groups: dict[tuple[Any, ...], list[AbstractTextMetric]] = {}
+    for metric in metrics:
+        if isinstance(metric, AbstractTextMetric):
+            groups.setdefault(metric.passes, []).append(metric)
+            continue
+        with _measuring(model, reference):  # each anew: a metric of one's own may change the mode
+            own = remembering if isinstance(metric, AbstractTokenMetric) else context
+            values[metric.name] = _number(metric.name, metric.measure(own))
+    for group in groups.values():
+        with _measuring(model, reference):
             values.update(measure_texts(group, remembering))
     return {metric.name: values[metric.name] for metric in metrics}
+
+
+@contextmanager
+def _measuring(model: nn.Module, reference: DigitalReference | None) -> Iterator[None]:
+    """Without gradients, and both models in evaluation mode."""
+    with torch.no_grad(), evaluating(model), evaluating(reference.model) if reference else nullcontext():
+        yield
 
 
 def checked_metrics(metrics: AbstractMetric | Iterable[AbstractMetric]) -> list[AbstractMetric]:

@@ -140,8 +140,6 @@ def sweep(
     reference = DigitalReference(model)
     ledger = None
     if out is not None:
-        if sequences and not Ledger.begun(out):  # what is refused must leave no folder behind
-            reference.check([sequence for own in sequences.values() for sequence in own])
         ledger = Ledger(out, _manifest(model, scenarios, chosen, tokenizer, sequences))
     cells: dict[Key, list[Row]] = {}
     for row in ledger.rows if ledger else []:

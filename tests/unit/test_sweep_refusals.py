@@ -80,6 +80,38 @@ class TestRefusals:
         assert text in str(error.value)
         assert "\n" not in str(error.value)
 
+    @pytest.mark.parametrize("column", [5, 6])
+    @pytest.mark.parametrize("first", [True, False])
+    def test_two_values_of_one_row(self, tmp_path, column, first):
+        run(tmp_path, chip=[PCM], times=["1s"], seeds=[0])
+        path = tmp_path / "results.csv"
+        head, row, *rest = path.read_text().splitlines()
+        fields = row.split(",")
+        fields[column] = "7.5"
+        path.write_text("\n".join([head, *([",".join(fields), row] if first else [row, ",".join(fields)]), *rest, ""]))
+        with pytest.raises(cs.StoreError, match=r"results.csv, line 3: gives another value of a row above"):
+            run(tmp_path, chip=[PCM], times=["1s"], seeds=[0])
+
+    def test_one_row_twice(self, tmp_path):
+        first = run(tmp_path, chip=[PCM], times=["1s"], seeds=[0])
+        path = tmp_path / "results.csv"
+        path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
+        assert run(tmp_path, chip=[PCM], times=["1s"], seeds=[0]).frame.equals(first.frame)
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"calibration_data": [torch.arange(20)[None]]},
+            {"chip": [PCM.evolve(dac={"bits": 8, "range": {"kind": "calibrated"}})]},
+            {"backend": "other"},
+            {"state": "other"},
+        ],
+    )
+    def test_what_is_refused_leaves_no_folder(self, tmp_path, options):
+        with pytest.raises(cs.UsageError):
+            run(tmp_path / "out", **{"chip": [PCM], "times": ["1s"], "seeds": [0], **options})
+        assert not (tmp_path / "out").exists()
+
     def test_place_that_is_no_folder(self, tmp_path):
         (tmp_path / "file").write_text("in the way")
         with pytest.raises(cs.StoreError, match="cannot be written"):
