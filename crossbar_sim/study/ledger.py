@@ -41,6 +41,7 @@ class Ledger:
         self.folder = Path(folder)
         self.table = self.folder / _TABLE
         self._manifest = manifest
+        self._begun = False
         try:
             self._check_place()
             self._digests = self._matched_digests()
@@ -54,7 +55,7 @@ class Ledger:
         """Add rows, all of them or, where the disk refuses, none."""
         rows = list(rows)
         try:
-            if self._digests:
+            if not self._begun:
                 self._begin()
             self._append_text("".join(_line(row) for row in rows))
         except OSError as error:
@@ -79,7 +80,7 @@ class Ledger:
         os.replace(temporary, path)
         if not self.table.exists():
             self._append_text(_line(Row._fields))
-        self._digests = {}  # they are written
+        self._begun = True
 
     def _append_text(self, text: str) -> None:
         with self.table.open("ab", buffering=0) as file:  # no buffer, which would be written once more on closing

@@ -156,6 +156,30 @@ def test_anything_else_is_refused_by_name(value):
     assert str(error.value).endswith("; it must return a single real number")
 
 
+@pytest.mark.parametrize("value", [10**400, Fraction(10**400), torch.tensor(1.0, device="meta"), np.ma.masked])
+def test_numbers_that_have_no_float_are_refused_by_name(value):
+    with pytest.raises(cs.UsageError, match="metric 'mine': measure\\(\\) returned a "):
+        cs.evaluate(Vision(), constant(value, "mine"))
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"reference": Vision()}, "reference is a Vision: must be a DigitalReference"),
+        ({"metrics": None}, "metrics = None: must be a metric or a list"),
+        ({"metrics": 5}, "metrics = 5: must be a metric or a list"),
+        ({"model": 5}, "model = 5: must be a torch.nn.Module"),
+        ({"model": None}, "model = None: must be a torch.nn.Module"),
+        ({"metrics": cs.Perplexity(TEXT), "tokenizer": "gpt2"}, "tokenizer = 'gpt2': must be a tokenizer"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_by_name(options, text):
+    with pytest.raises(cs.UsageError) as error:
+        cs.evaluate(**{"model": Vision(), "metrics": constant(1), **options})
+    assert str(error.value).startswith(text)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("name", [None, "", " ", 3, ("a",)])
 def test_names_are_texts(name):
     with pytest.raises(cs.UsageError) as error:
