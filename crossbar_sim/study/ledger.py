@@ -78,7 +78,7 @@ class Ledger:
         content = {"format": _FORMAT, "digests": self._digests, "what": self._manifest}
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
         os.replace(temporary, path)
-        if not self.table.exists():
+        if not self.table.exists() or not self.table.stat().st_size:
             self._append_text(_line(Row._fields))
         self._begun = True
 

@@ -95,7 +95,7 @@ def evaluate(
         raise UsageError(f"model = {model!r}: must be a torch.nn.Module")
     if reference is not None and not isinstance(reference, DigitalReference):
         raise UsageError(
-            f"reference is a {type(reference).__name__}: must be a DigitalReference; give DigitalReference(digital_model)"
+            f"reference is a {type(reference).__name__}: must be a DigitalReference; give DigitalReference(model)"
         )
     metrics = checked_metrics(metrics)
     tokenizer = needed_tokenizer(model, metrics, tokenizer)
