@@ -29,7 +29,8 @@ def plot_sweep(frame: pd.DataFrame, path: str | Path) -> Path:
     Lines are means over seeds and devices, the dashed line is the digital model. Filled bands reach from the lowest to
     the highest seed (chip to chip), each a mean over devices; hatched ones, where a chip has several devices, from the
     lowest to the highest device (uncertainty of the fit), each a mean over seeds. A line is broken where a value is not
-    finite; marks at the edge say what it is. Its finite values are drawn as points, and the bands are those of them. The time axis spans all times.
+    finite; marks at the edge say what it is. Its finite values are drawn as points, and the bands are those of them.
+    The time axis spans all times.
     """
     if frame.empty:
         raise UsageError("plot: the table has no rows")
