@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -32,36 +33,54 @@ class Row(NamedTuple):
 class Ledger:
     """Rows in `folder`/results.csv, and in sweep.json what they are rows of.
 
-    A folder that holds another sweep is refused, with the name of what differs.
+    A folder that holds another sweep is refused, with the name of what differs. Nothing is written before the first
+    rows are known, so that a sweep that is refused leaves no folder behind.
     """
 
     def __init__(self, folder: str | Path, manifest: dict[str, Any]):
         self.folder = Path(folder)
         self.table = self.folder / _TABLE
+        self._manifest = manifest
+        self._begun = False
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._match_manifest(manifest)
+            self._check_place()
+            self._digests = self._matched_digests()
             self.rows = self._read()
-            if not self.table.exists():
-                self._append_text(_line(Row._fields))
         except StoreError:
             raise
         except OSError as error:
             raise _unwritable(self.folder, error) from None
 
-    @staticmethod
-    def begun(folder: str | Path) -> bool:
-        """Whether `folder` holds a sweep."""
-        return (Path(folder) / _MANIFEST).exists()
-
     def append(self, rows: Iterable[Row]) -> None:
         """Add rows, all of them or, where the disk refuses, none."""
         rows = list(rows)
         try:
+            if not self._begun:
+                self._begin()
             self._append_text("".join(_line(row) for row in rows))
         except OSError as error:
             raise _unwritable(self.table, error) from None
         self.rows += rows
+
+    def _check_place(self) -> None:
+        """OSError where no folder can be made, ahead of the work."""
+        place = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+        if not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def _begin(self) -> None:
+        """The folder, what it holds rows of, and the head of the table."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / _MANIFEST
+        temporary = path.with_suffix(".partial")
+        content = {"format": _FORMAT, "digests": self._digests, "what": self._manifest}
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        os.replace(temporary, path)
+        if not self.table.exists() or not self.table.stat().st_size:
+            self._append_text(_line(Row._fields))
+        self._begun = True
 
     def _append_text(self, text: str) -> None:
         with self.table.open("ab", buffering=0) as file:  # no buffer, which would be written once more on closing
@@ -75,9 +94,10 @@ class Ledger:
                 os.truncate(self.table, before)
                 raise
 
-    def _match_manifest(self, manifest: dict[str, Any]) -> None:
+    def _matched_digests(self) -> dict[str, str]:
+        """Those of the manifest and of all that the folder holds already; StoreError where it holds another sweep."""
         path = self.folder / _MANIFEST
-        digests = {name: _digest(part) for name, part in manifest.items()}
+        digests = {name: _digest(part) for name, part in self._manifest.items()}
         if path.exists():
             try:
                 content = json.loads(path.read_text(encoding="utf-8"))
@@ -92,13 +112,10 @@ class Ledger:
             for name, digest in digests.items():
                 if known.get(name, digest) != digest:
                     raise StoreError(f"{self.folder}: holds a sweep with another {name}; choose another `out`")
-            digests = {**known, **digests}
-        elif self.table.exists():
+            return {**known, **digests}
+        if self.table.exists():
             raise StoreError(f"{self.table}: exists without {_MANIFEST}; choose another `out`")
-        temporary = path.with_suffix(".partial")
-        content = {"format": _FORMAT, "digests": digests, "what": manifest}
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        os.replace(temporary, path)
+        return digests
 
     def _read(self) -> list[Row]:
         if not self.table.exists():
@@ -107,13 +124,17 @@ class Ledger:
         whole = data[: data.rfind(b"\n") + 1]
         if len(whole) < len(data):  # the process was killed while it wrote the last line
             os.truncate(self.table, len(whole))
-        rows = []
+        rows: list[Row] = []
+        known: dict[tuple[Any, ...], str] = {}
         text = whole.decode("utf-8", errors="replace")  # a damaged byte then is no row
         for number, fields in enumerate(csv.reader(io.StringIO(text)), start=1):
             try:
                 if number > 1:
                     chip, device, seed, time_s, metric, value, digital = fields
-                    rows.append(Row(chip, int(device), int(seed), float(time_s), metric, float(value), float(digital)))
+                    row = Row(chip, int(device), int(seed), float(time_s), metric, float(value), float(digital))
+                    rows.append(row)
+                    if known.setdefault(row[:5], str(row[5:])) != str(row[5:]):  # as texts: NaN is like NaN
+                        raise StoreError(f"{self.table}, line {number}: gives another value of a row above: {fields}")
                 elif tuple(fields) != Row._fields:
                     raise ValueError
             except ValueError:

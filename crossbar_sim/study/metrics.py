@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,12 @@ def evaluate(
     `reference` is needed by metrics that compare with the digital model. Metrics of text need a causal language model
     and the tokenizer that belongs to it; what they would read is checked ahead of the work.
     """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model = {model!r}: must be a torch.nn.Module")
+    if reference is not None and not isinstance(reference, DigitalReference):
+        raise UsageError(
+            f"reference is a {type(reference).__name__}: must be a DigitalReference; give DigitalReference(model)"
+        )
     metrics = checked_metrics(metrics)
     tokenizer = needed_tokenizer(model, metrics, tokenizer)
     sequences = token_sequences(model, metrics, tokenizer)
@@ -100,21 +106,31 @@ def evaluate(
     context = MetricContext(model, plain_tokenizer(tokenizer), reference)
     remembering = MetricContext(model, tokenizer, reference)
     values: dict[str, float] = {}
-    with torch.no_grad(), evaluating(model), evaluating(reference.model) if reference else nullcontext():
-        groups: dict[tuple[Any, ...], list[AbstractTextMetric]] = {}
-        for metric in metrics:
-            if isinstance(metric, AbstractTextMetric):
-                groups.setdefault(metric.passes, []).append(metric)
-            else:
-                own = remembering if isinstance(metric, AbstractTokenMetric) else context
-                values[metric.name] = _number(metric.name, metric.measure(own))
-        for group in groups.values():
+    groups: dict[tuple[Any, ...], list[AbstractTextMetric]] = {}
+    for metric in metrics:
+        if isinstance(metric, AbstractTextMetric):
+            groups.setdefault(metric.passes, []).append(metric)
+            continue
+        with _measuring(model, reference):  # each anew: a metric of one's own may change the mode
+            own = remembering if isinstance(metric, AbstractTokenMetric) else context
+            values[metric.name] = _number(metric.name, metric.measure(own))
+    for group in groups.values():
+        with _measuring(model, reference):
             values.update(measure_texts(group, remembering))
     return {metric.name: values[metric.name] for metric in metrics}
 
 
+@contextmanager
+def _measuring(model: nn.Module, reference: DigitalReference | None) -> Iterator[None]:
+    """Without gradients, and both models in evaluation mode."""
+    with torch.no_grad(), evaluating(model), evaluating(reference.model) if reference else nullcontext():
+        yield
+
+
 def checked_metrics(metrics: AbstractMetric | Iterable[AbstractMetric]) -> list[AbstractMetric]:
     """The metrics as a list, or UsageError where one is none, has no name, or shares it with another."""
+    if not isinstance(metrics, AbstractMetric | Iterable):
+        raise UsageError(f"metrics = {metrics!r}: must be a metric or a list of metrics, e.g. Perplexity(text)")
     chosen: list[AbstractMetric] = [metrics] if isinstance(metrics, AbstractMetric) else list(metrics)
     if not chosen:
         raise UsageError("metrics: give at least one, e.g. Perplexity(text)")
@@ -133,7 +149,12 @@ def checked_metrics(metrics: AbstractMetric | Iterable[AbstractMetric]) -> list[
 
 def needed_tokenizer(model: nn.Module, metrics: Iterable[AbstractMetric], tokenizer: Any) -> Any:
     """The given tokenizer, or that of the model where a metric needs one, else None."""
-    return tokenizer_of(model, tokenizer) if any(metric.needs_tokenizer for metric in metrics) else tokenizer
+    if not any(metric.needs_tokenizer for metric in metrics):
+        return tokenizer
+    found = tokenizer_of(model, tokenizer)
+    if not callable(found):
+        raise UsageError(f"tokenizer = {found!r}: must be a tokenizer, not its name; give e.g. load_tokenizer(name)")
+    return found
 
 
 def token_sequences(model: nn.Module, metrics: Iterable[AbstractMetric], tokenizer: Any) -> dict[str, list[list[int]]]:
@@ -145,6 +166,10 @@ def token_sequences(model: nn.Module, metrics: Iterable[AbstractMetric], tokeniz
 
 def _number(name: str, value: Any) -> float:
     """What a metric returned as a float."""
+    if isinstance(value, torch.Tensor) and value.is_meta:
+        raise UsageError(f"metric {name!r}: measure() returned a tensor without values (device meta)")
+    if value is np.ma.masked:
+        raise UsageError(f"metric {name!r}: measure() returned a masked value, which is no number")
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy() if value.dtype != torch.bfloat16 else value.float().cpu().numpy()
     if isinstance(value, np.ndarray) and value.ndim == 0:
@@ -156,4 +181,7 @@ def _number(name: str, value: Any) -> float:
         raise UsageError(
             f"metric {name!r}: measure() returned a {type(value).__name__}{shape}; it must return a single real number"
         )
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise UsageError(f"metric {name!r}: measure() returned a number that is too large for a float") from None

@@ -54,6 +54,11 @@ class MultipleChoice(AbstractTokenMetric):
             raise UsageError(
                 f'MultipleChoice.normalise = {self.normalise!r}: must be True, False, "bytes" or "characters"'
             )
+        if not isinstance(self.items, str | Path | Sequence) or isinstance(self.items, bytes | bytearray):
+            raise UsageError(
+                f"MultipleChoice.items is a {type(self.items).__name__}: must be the path of a JSONL file or a list of "
+                "mappings"
+            )
         label = Path(self.items).stem if isinstance(self.items, str | Path) else "multiple_choice"
         object.__setattr__(self, "name", f"{label}_{_SUFFIXES[self.normalise]}")
         loaded = self.load()
@@ -73,14 +78,14 @@ class MultipleChoice(AbstractTokenMetric):
             return list(self.items)[: self.limit]
         path = Path(self.items)
         try:
-            lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
+            lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+        except (OSError, ValueError) as error:
             raise StoreError(f"{path}: cannot be read: {error}") from None
         items = []
         for number, line in enumerate(lines[: self.limit], start=1):
             try:
                 items.append(json.loads(line))
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise StoreError(f"{path}, line {number}: is not JSON: {error}") from None
         return items
 
@@ -109,14 +114,16 @@ def _check_item(item: Mapping[str, Any], number: int) -> None:
         "mc_context": ("contexts", "continuation", "answer"),
     }
     kind = item.get("type") if isinstance(item, Mapping) else None
-    if kind not in needed:
+    if not isinstance(kind, str) or kind not in needed:
         raise UsageError(f'MultipleChoice.items[{number}].type = {kind!r}: must be "mc" or "mc_context"')
     for name in needed[kind]:
         if name not in item:
             raise UsageError(f"MultipleChoice.items[{number}].{name}: required, but not given")
     group = "choices" if kind == "mc" else "contexts"
     options = item[group]
-    if isinstance(options, str) or not all(isinstance(o, str) and (o.strip() or kind != "mc") for o in options):
+    if not isinstance(options, list | tuple) or not all(
+        isinstance(option, str) and (option.strip() or kind != "mc") for option in options
+    ):
         raise UsageError(f"MultipleChoice.items[{number}].{group}: must be a list of texts that are not empty")
     single = "context" if kind == "mc" else "continuation"
     if not isinstance(item[single], str) or not (item[single].strip() or kind == "mc"):

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,6 +121,10 @@ def sweep(
         tokenizer         taken from the model's own source where not given; not asked for where no metric needs one
         backend, state    as in map_model; no number depends on `state`, so a sweep may go on with another one
     """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model = {model!r}: must be a torch.nn.Module")
+    if out is not None and not isinstance(out, str | PathLike):
+        raise UsageError(f"out = {out!r}: must be the path of a folder, or None")
     chosen = checked_metrics(metrics)
     scenarios = _scenarios(chip, rules, calibration_data)
     times_s = _sorted_times(times, "times")
@@ -140,8 +145,6 @@ def sweep(
     reference = DigitalReference(model)
     ledger = None
     if out is not None:
-        if sequences and not Ledger.begun(out):  # what is refused must leave no folder behind
-            reference.check([sequence for own in sequences.values() for sequence in own])
         ledger = Ledger(out, _manifest(model, scenarios, chosen, tokenizer, sequences))
     cells: dict[Key, list[Row]] = {}
     for row in ledger.rows if ledger else []:
@@ -215,6 +218,9 @@ def _measure(
 def _scenarios(
     chip: ChipSpec | Scenario | Sequence[ChipSpec | Scenario], rules: Rules | None, data: Sequence[Any] | None
 ) -> list[Scenario]:
+    if isinstance(chip, str) or not isinstance(chip, ChipSpec | Scenario | Iterable):
+        hint = f"; did you mean ChipSpec.preset({chip!r})?" if isinstance(chip, str) else ""
+        raise UsageError(f"chip = {chip!r}: must be a ChipSpec, a Scenario or a list of them{hint}")
     given = [chip] if isinstance(chip, ChipSpec | Scenario) else list(chip)
     if not given:
         raise UsageError("chip: give at least one ChipSpec or Scenario")
@@ -233,12 +239,16 @@ def _scenarios(
 
 
 def _checked_seeds(seeds: Iterable[int], what: str) -> list[int]:
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
+        raise UsageError(f"{what} = {seeds!r}: must be a list of whole numbers >= 0")
     return _distinct([checked_seed(seed) for seed in seeds], what)
 
 
 def _sorted_times(times: Iterable[float | str], what: str) -> list[float]:
     if isinstance(times, str | float | int):
         times = [times]
+    if not isinstance(times, Iterable):
+        raise UsageError(f'{what} = {times!r}: must be a time such as "1h" or a list of times')
     times_s = [seconds(t, what) for t in times]
     return sorted(_distinct(times_s, what))
 

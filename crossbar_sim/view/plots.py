@@ -29,7 +29,8 @@ def plot_sweep(frame: pd.DataFrame, path: str | Path) -> Path:
     Lines are means over seeds and devices, the dashed line is the digital model. Filled bands reach from the lowest to
     the highest seed (chip to chip), each a mean over devices; hatched ones, where a chip has several devices, from the
     lowest to the highest device (uncertainty of the fit), each a mean over seeds. A line is broken where a value is not
-    finite; marks at the edge say what it is, and the bands are those of the others. The time axis spans all times.
+    finite; marks at the edge say what it is. Its finite values are drawn as points, and the bands are those of them.
+    The time axis spans all times.
     """
     if frame.empty:
         raise UsageError("plot: the table has no rows")
@@ -60,6 +61,11 @@ def _plot_metric(axes: Axes, rows: pd.DataFrame) -> None:
         at = [place[t] for t in seeds.index]
         (line,) = axes.plot(at, _means(own, ["time_s"]), marker="o", markersize=4, label=str(chip))
         color = line.get_color()
+        means = _means(own, ["time_s"])
+        alone = own[own["time_s"].isin(means.index[means.isna()]) & own["value"].notna()]
+        if not alone.empty:
+            places = [place[t] for t in alone["time_s"]]
+            axes.scatter(places, alone["value"], s=9, color=line.get_color(), label="_alone")
         by_time = rows[rows["chip"] == chip].groupby("time_s")["value"]
         mark_missing(axes, {place[t]: values.to_numpy() for t, values in by_time}, color, number)
         axes.fill_between(at, seeds.min(axis=1), seeds.max(axis=1), color=color, alpha=0.2, linewidth=0)

@@ -352,3 +352,30 @@ def test_ideal_chip_does_not_diverge_and_a_bad_one_does():
     ]
     assert abs(kl[0]) < 1e-7
     assert kl[1] > 1e-3
+
+
+@pytest.mark.parametrize("items", [None, 5, {"a": 1}, b"x", iter(MC)])
+def test_items_of_another_kind_are_refused(items):
+    with pytest.raises(
+        cs.UsageError, match=r"MultipleChoice.items is a \w+: must be the path of a JSONL file or a list"
+    ):
+        cs.MultipleChoice(items)
+
+
+@pytest.mark.parametrize("choices", [None, 5, {"a": "b"}, {"a", "b"}, "ab", [None], iter(["a", "b"])])
+def test_choices_of_another_kind_are_refused(choices):
+    with pytest.raises(cs.UsageError, match=r"MultipleChoice.items\[0\].choices: must be a list of texts"):
+        cs.MultipleChoice([{**MC[0], "choices": choices}])
+
+
+def test_items_nested_too_deeply_are_refused(tmp_path):
+    path = tmp_path / "deep.jsonl"
+    path.write_text("[" * 100_000)
+    with pytest.raises(cs.StoreError, match="line 1: is not JSON"):
+        cs.MultipleChoice(path)
+
+
+def test_items_after_a_byte_order_mark(tmp_path):
+    path = tmp_path / "marked.jsonl"
+    path.write_text(json.dumps(MC[0]), encoding="utf-8-sig")
+    assert cs.MultipleChoice(path).load() == [MC[0]]

@@ -11,6 +11,7 @@ from tiny_language_models import TEXT, build, llama, word_tokenizer
 from torch import nn
 
 import crossbar_sim as cs
+from crossbar_sim.study.identity import metric_identity, tokenizer_identity
 
 PCM = cs.ChipSpec.preset("pcm_1m")
 TOKENIZER = word_tokenizer(("<s>",))
@@ -155,6 +156,30 @@ def test_anything_else_is_refused_by_name(value):
     assert str(error.value).endswith("; it must return a single real number")
 
 
+@pytest.mark.parametrize("value", [10**400, Fraction(10**400), torch.tensor(1.0, device="meta"), np.ma.masked])
+def test_numbers_that_have_no_float_are_refused_by_name(value):
+    with pytest.raises(cs.UsageError, match="metric 'mine': measure\\(\\) returned a "):
+        cs.evaluate(Vision(), constant(value, "mine"))
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"reference": Vision()}, "reference is a Vision: must be a DigitalReference"),
+        ({"metrics": None}, "metrics = None: must be a metric or a list"),
+        ({"metrics": 5}, "metrics = 5: must be a metric or a list"),
+        ({"model": 5}, "model = 5: must be a torch.nn.Module"),
+        ({"model": None}, "model = None: must be a torch.nn.Module"),
+        ({"metrics": cs.Perplexity(TEXT), "tokenizer": "gpt2"}, "tokenizer = 'gpt2': must be a tokenizer"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_by_name(options, text):
+    with pytest.raises(cs.UsageError) as error:
+        cs.evaluate(**{"model": Vision(), "metrics": constant(1), **options})
+    assert str(error.value).startswith(text)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("name", [None, "", " ", 3, ("a",)])
 def test_names_are_texts(name):
     with pytest.raises(cs.UsageError) as error:
@@ -270,6 +295,53 @@ def test_what_a_class_says_belongs_to_a_metric(tmp_path):
         cs.sweep(Vision(), PCM, "1s", metrics=Plainly(5), out=tmp_path)
 
 
+CLASSES = [
+    ("data = [1.0]", "data = [2.0]"),
+    ("data = {'a': 1}", "data = {'a': 2}"),
+    ("data = torch.zeros(1)", "data = torch.ones(1)"),
+    ("def helper(self): return 1", "def helper(self): return 2"),
+    ("@property\n    def helper(self): return 1", "@property\n    def helper(self): return 2"),
+    ("@staticmethod\n    def helper(): return 1", "@staticmethod\n    def helper(): return 2"),
+    ("def helper(self, k=1): return k", "def helper(self, k=2): return k"),
+    ("@torch.no_grad()\n    def helper(self): return 1", "@torch.no_grad()\n    def helper(self): return 2"),
+    ("def helper(self): return [i * 1 for i in ()]", "def helper(self): return [i * 3 for i in ()]"),
+]
+
+
+@pytest.mark.parametrize("bodies", CLASSES)
+def test_attributes_and_code_of_a_class_belong_to_a_metric(bodies):
+    def identity(body):
+        space = {"cs": cs, "torch": torch, "__name__": __name__}
+        exec(f"class Own(cs.AbstractMetric):\n    name = 'own'\n    {body}\n    measure = None", space)
+        space["Own"].__abstractmethods__ = frozenset()
+        return metric_identity(space["Own"]())
+
+    first, second = bodies
+    assert identity(first) == identity(first) != identity(second)
+
+
+def test_a_metric_that_changes_the_mode_does_not_change_the_next_one(tmp_path):
+    class Training(cs.AbstractMetric):
+        name = "training"
+
+        def measure(self, context):
+            context.model.train()
+            context.digital.train()
+            return 1
+
+    class Modes(cs.AbstractMetric):
+        name = "modes"
+
+        def measure(self, context):
+            return sum(module.training for model in (context.model, context.digital) for module in model.modules())
+
+    model, digital = Vision(), Vision().eval()
+    found = cs.evaluate(model, [Training(), Modes()], reference=cs.DigitalReference(digital))
+    assert found["modes"] == 0
+    assert all(module.training for module in model.modules())
+    assert not any(module.training for module in digital.modules())
+
+
 @pytest.mark.parametrize("value", [Thing(), [Thing()], {"a": (1, Thing())}, iter([1]), torch.Generator()])
 def test_what_cannot_be_told_apart_is_refused_before_the_work(tmp_path, value):
     cs.sweep(Vision(), PCM, "1s", metrics=Plainly(value))  # nothing needs to be told apart
@@ -296,6 +368,16 @@ def test_a_metric_may_say_what_it_is(tmp_path):
     cs.sweep(Vision(), PCM, "1s", metrics=saying(1), out=tmp_path)
     with pytest.raises(cs.StoreError, match="holds a sweep with another metric 'own'"):
         cs.sweep(Vision(), PCM, "1s", metrics=saying(2), out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("padding_side", "left"), ("truncation_side", "left"), ("model_max_length", 7), ("chat_template", "{{ x }}")],
+)
+def test_settings_of_a_tokenizer_count(name, value):
+    tokenizer = word_tokenizer()
+    setattr(tokenizer, name, value)
+    assert tokenizer_identity(tokenizer) != tokenizer_identity(word_tokenizer())
 
 
 def test_a_tokenizer_given_to_a_metric_of_ones_own_belongs_to_the_sweep(tmp_path):

@@ -122,6 +122,19 @@ def test_what_is_not_finite_is_shown(drawn, tmp_path, value, at, seeds):
     assert legend == ["one", "other", "digital"]
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("times", [[3600.0], TIMES])
+@pytest.mark.parametrize("seeds", [(1,), (0, 2)])
+def test_finite_values_are_drawn_beside_others_that_are_not(drawn, tmp_path, value, times, seeds):
+    frame = table(times, ["one"], ["perplexity"])
+    frame.loc[(frame["time_s"] == 3600.0) & frame["seed"].isin(seeds), "value"] = value
+    plot_sweep(frame, tmp_path / "beside.png")
+    (axes,) = drawn[0].axes
+    (points,) = (found for found in axes.collections if found.get_label() == "_alone")
+    left = frame[(frame["time_s"] == 3600.0) & np.isfinite(frame["value"])]
+    np.testing.assert_allclose(points.get_offsets(), [(3600.0, v) for v in left["value"]])
+
+
 def test_nothing_finite_at_all(drawn, tmp_path):
     frame = table(metrics=["perplexity"]).assign(value=np.nan, digital=np.inf)
     plot_sweep(frame, tmp_path / "nothing.png")

@@ -3,9 +3,13 @@
 import enum
 import functools
 import json
+from collections import deque
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from tiny_language_models import TEXT, WORDS, build, llama, transformers, word_tokenizer
@@ -166,7 +170,74 @@ def nested(module):
     return nn.Sequential(nn.Identity(), nn.ModuleDict({"inner": module}))
 
 
+def scaled(factor, hook=False, default=1):
+    """A function that only its closure and its defaults tell from others."""
+
+    def of_output(module, inputs, output, by=default):
+        return output * factor * by
+
+    return of_output if hook else lambda x: (lambda y: y * factor)(x)
+
+
+def with_code(body, **attributes):
+    """A class of one name whose code and attributes are given."""
+    space = {}
+    exec(f"def compute(self, x):\n    {body}", {"torch": torch}, space)
+    space["compute"].__module__ = __name__
+    return type("Part", (nn.Module,), {"compute": space["compute"], "__module__": __name__, **attributes})
+
+
+class Slotted:
+    __slots__ = ("__hidden", "scale")
+
+    def __init__(self, scale, hidden=0):
+        self.scale, self.__hidden = scale, hidden
+
+
+class HookObject:
+    def __init__(self, scale):
+        self.scale = scale
+
+    def __call__(self, module, inputs, output):
+        return output * self.scale
+
+
+def module_with(**attributes):
+    module = Own()
+    vars(module).update(attributes)
+    return module
+
+
+def objects(*values):
+    return np.array(values, dtype=object)
+
+
 PAIRS = {
+    "hook closure": (hooked(scaled(1, True)), hooked(scaled(2, True))),
+    "hook defaults": (hooked(scaled(1, True, 1)), hooked(scaled(1, True, 2))),
+    "hook partial": (hooked(functools.partial(scaled, 1)), hooked(functools.partial(scaled, 2))),
+    "hook object": (hooked(HookObject(1)), hooked(HookObject(2))),
+    "hook of an object": (hooked(HookObject(1).__call__), hooked(HookObject(2).__call__)),
+    "method code": (with_code("return x * 2")(), with_code("return x * 3")()),
+    "method names": (with_code("return torch.sin(x)")(), with_code("return torch.cos(x)")()),
+    "class itself": (with_code("return x * 2"), with_code("return x * 3")),
+    "class mapping": (with_code("pass", scales={"a": 1})(), with_code("pass", scales={"a": 2})()),
+    "class tensor": (with_code("pass", t=torch.zeros(1))(), with_code("pass", t=torch.ones(1))()),
+    "class list": (with_code("pass", data=[1.0])(), with_code("pass", data=[2.0])()),
+    "nested lambda": (lambda x: (lambda y: y * 2)(x), lambda x: (lambda y: y * 3)(x)),
+    "nested closure": (scaled(1), scaled(2)),
+    "deque": (deque([1]), deque([2])),
+    "fraction": (Fraction(1, 2), Fraction(1, 3)),
+    "decimal": (Decimal("0.1"), Decimal("0.2")),
+    "object array": (objects(1, "a"), objects(1, "b")),
+    "object array of arrays": (objects({"a": 1}, torch.zeros(1)), objects({"a": 1}, torch.ones(1))),
+    "slots": (Slotted(1), Slotted(2)),
+    "hidden slots": (Slotted(1, 1), Slotted(1, 2)),
+    "range": (range(3), range(4)),
+    "named name_or_path": (module_with(name_or_path="a"), module_with(name_or_path="b")),
+    "named use_cache": (module_with(use_cache=1), module_with(use_cache=2)),
+    "named _hf_scale": (module_with(_hf_scale=1), module_with(_hf_scale=2)),
+    "type": (torch.float32, torch.float16),
     "dropout": (nn.Dropout(0.1), nn.Dropout(0.2)),
     "dropout deeper": (nested(nn.Dropout(0.1)), nested(nn.Dropout(0.2))),
     "eps": (nn.LayerNorm(16, eps=1e-5), nn.LayerNorm(16, eps=1e-2)),

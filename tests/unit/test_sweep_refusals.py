@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from test_sweep import HERMES, METRICS, PCM, TEXT, Tiny, count_evaluations, run
+from test_sweep import HERMES, METRICS, PCM, TEXT, Tiny, count_evaluations, run, tokenizer
+from torch import nn
 
 import crossbar_sim as cs
 
@@ -80,6 +81,38 @@ class TestRefusals:
         assert text in str(error.value)
         assert "\n" not in str(error.value)
 
+    @pytest.mark.parametrize("column", [5, 6])
+    @pytest.mark.parametrize("first", [True, False])
+    def test_two_values_of_one_row(self, tmp_path, column, first):
+        run(tmp_path, chip=[PCM], times=["1s"], seeds=[0])
+        path = tmp_path / "results.csv"
+        head, row, *rest = path.read_text().splitlines()
+        fields = row.split(",")
+        fields[column] = "7.5"
+        path.write_text("\n".join([head, *([",".join(fields), row] if first else [row, ",".join(fields)]), *rest, ""]))
+        with pytest.raises(cs.StoreError, match=r"results.csv, line 3: gives another value of a row above"):
+            run(tmp_path, chip=[PCM], times=["1s"], seeds=[0])
+
+    def test_one_row_twice(self, tmp_path):
+        first = run(tmp_path, chip=[PCM], times=["1s"], seeds=[0])
+        path = tmp_path / "results.csv"
+        path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
+        assert run(tmp_path, chip=[PCM], times=["1s"], seeds=[0]).frame.equals(first.frame)
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"calibration_data": [torch.arange(20)[None]]},
+            {"chip": [PCM.evolve(dac={"bits": 8, "range": {"kind": "calibrated"}})]},
+            {"backend": "other"},
+            {"state": "other"},
+        ],
+    )
+    def test_what_is_refused_leaves_no_folder(self, tmp_path, options):
+        with pytest.raises(cs.UsageError):
+            run(tmp_path / "out", **{"chip": [PCM], "times": ["1s"], "seeds": [0], **options})
+        assert not (tmp_path / "out").exists()
+
     def test_place_that_is_no_folder(self, tmp_path):
         (tmp_path / "file").write_text("in the way")
         with pytest.raises(cs.StoreError, match="cannot be written"):
@@ -110,6 +143,26 @@ class TestRefusals:
         with pytest.raises(cs.UsageError) as error:
             run(**options)
         assert str(error.value).startswith(text)
+
+    @pytest.mark.parametrize(
+        ("name", "values", "text"),
+        [
+            ("chip", ("pcm_1m", None, 5), "must be a ChipSpec, a Scenario or a list of them"),
+            ("model", (None, 5, [], nn.Linear), "must be a torch.nn.Module"),
+            ("out", (5, True, ["a"]), "must be the path of a folder, or None"),
+            ("seeds", (None, 5, 5.0, "5"), "must be a list of whole numbers >= 0"),
+            ("times", (None, object), 'must be a time such as "1h" or a list of times'),
+            ("metrics", (None, 5, cs.Perplexity), "must be a metric or a list of metrics, e.g. Perplexity(text)"),
+            ("tokenizer", ("gpt2", 5), "must be a tokenizer, not its name"),
+        ],
+    )
+    def test_arguments_of_another_kind(self, name, values, text):
+        good = {"model": Tiny(), "chip": PCM, "times": "1s", "metrics": METRICS, "tokenizer": tokenizer}
+        for value in values:
+            with pytest.raises(cs.UsageError) as error:
+                cs.sweep(**{**good, name: value})
+            assert str(error.value).startswith(f"{name} = {value!r}: {text}")
+            assert "\n" not in str(error.value)
 
     def test_short_text(self):
         with pytest.raises(cs.UsageError, match="text: has 61 tokens, fewer than one window of 512"):
