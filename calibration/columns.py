@@ -119,6 +119,8 @@ class Columns:
         self.taken.add(name)
         if texts.dtype.kind not in "fiubO":
             self._refuse(column, np.ones(len(texts), bool), "must be a number")
+        if of and texts.dtype.kind in "bO":  # a flag is a number only where it is pure
+            self._refuse(column, np.array([isinstance(cell, bool | np.bool_) for cell in texts]), "must be a number")
         cells = numbers(texts, self.separator)
         if cells.mark:
             self.marks.add(cells.mark, self._place(column, cells.marked))
@@ -147,13 +149,15 @@ class Columns:
         self.taken.add(column.heading.text)
         labels = column.cells
         if self.is_text and labels.dtype.kind == "O":
-            if (whole := _whole(labels)) is not None:
-                return whole
             labels = np.array([text.strip() for text in labels], object)
+            if (whole := _whole(labels)) is not None and _tells_apart(labels, whole):
+                return whole
         cells = numbers(labels, self.separator)
         self._refuse(column, cells.gap, "must be given in every row")
-        if self.is_text and np.all(np.abs(cells.values) < MOST_EXACT):
+        if self.is_text and np.all(np.abs(cells.values) < MOST_EXACT) and _tells_apart(labels, cells.values):
             labels = cells.values
+        elif labels.dtype.kind == "O" and not _tells_apart(labels, labels.astype(str)):
+            self._refuse(column, _of_other_type(labels), f"must be of one type, as {labels[0]!r} in row 1 is")
         if labels.dtype.kind == "f" and np.all((labels == np.floor(labels)) & (np.abs(labels) < MOST_EXACT)):
             return labels.astype(np.int64)
         return labels.astype(str) if labels.dtype.kind == "O" else labels
@@ -258,6 +262,15 @@ class Columns:
                 f"{self.where}: {self._place(column, int(np.argmax(bad)))}: {rule} "
                 f"({int(bad.sum())} of {len(bad)} rows){hint}"
             )
+
+
+def _tells_apart(labels: NDArray[Any], read: NDArray[Any]) -> bool:
+    """Whether labels that differ still do as they are read: cells 1.1 and 1.10 are one number."""
+    return len(set(labels.tolist())) == len(set(read.tolist()))
+
+
+def _of_other_type(labels: NDArray[Any]) -> Mask:
+    return np.array([type(label) is not type(labels[0]) for label in labels])
 
 
 def _whole(texts: NDArray[Any]) -> NDArray[np.int64] | None:

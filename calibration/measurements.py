@@ -95,5 +95,5 @@ def read_npz(path: str | Path) -> dict[str, NDArray[Any]]:
             if not isinstance(data, np.lib.npyio.NpzFile):
                 raise ValueError("holds a single array; must be an npz file with named arrays")
             return {name: data[name] for name in data.files}
-    except (OSError, ValueError, EOFError, AttributeError) as error:
-        raise StoreError(f"{path}: cannot be read as npz: {error}") from None
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds for damaged bytes
+        raise StoreError(f"{path}: cannot be read as npz: {' '.join(str(error).split())}") from None
