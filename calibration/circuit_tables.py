@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from calibration.abstract_table import AbstractTable, Labels
-from calibration.columns import MOST_EXACT, Choice, Column, Columns, Floats
+from calibration.columns import MOST_EXACT, Choice, Column, Columns, Floats, checked_names
 from calibration.measurements import Sheet, read_npz, source_file
 from device_models.errors import UsageError, nearest
 from device_models.fit_record import SourceFile
@@ -130,7 +130,7 @@ class ReadTrace(AbstractTable):
 
 def _read_arrays(path: str | Path, renamed: Mapping[str, str] | None) -> dict[str, NDArray[Any]]:
     """The arrays of an npz file, those that are `renamed` under the names of this package."""
-    arrays, renamed = read_npz(path), renamed or {}
+    arrays, renamed = read_npz(path), checked_names(renamed)
     names = {theirs: own for own, theirs in renamed.items()}
     for own, theirs in renamed.items():
         what = f"{path}: columns[{own!r}] = {theirs!r}"
@@ -189,16 +189,14 @@ def _refuse_other_rate(where: str, fs_Hz: float, of_times: float | None) -> None
 
 
 def _checked_array(where: str, name: str, values: NDArray[Any], unit: Unit, of: str, overflow: Choice) -> Floats:
-    """Numbers (n, n_samples) in the unit `of` of this package, checked as the columns of a table are."""
+    """Numbers (n, n_samples) in the unit `of` of this package, checked as columns of a table are; gaps are NaN."""
     if values.dtype.kind == "b" or values.ndim > 2:
         raise UsageError(
             f"{where}: {name} has type {values.dtype}, shape {values.shape}: must be (n, n_samples) numbers"
         )
     rows = np.atleast_2d(_float_array(values, f"{where}: {name}"))
     columns = Columns(Sheet.of(where, [f"{name}[{k}]" for k in range(len(rows))], list(rows)), None, overflow)
-    checked = [columns.take(column, unit, of) for column in columns]
-    _refuse_gaps(columns)
-    return np.stack(checked)
+    return np.stack([columns.take(column, unit, of) for column in columns])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -392,12 +390,9 @@ class MVMTable(AbstractTable):
 
 
 def _float_array(values: Any, what: str) -> Floats:
+    if np.iscomplexobj(values):
+        raise UsageError(f"{what}: has complex numbers: must be real")
     try:
-        array = np.asarray(values)
-        if array.dtype.kind == "c":
-            raise UsageError(f"{what}: has complex numbers: must be real")
-        return array.astype(float, copy=False)
-    except UsageError:
-        raise
+        return np.asarray(values, dtype=float)
     except (TypeError, ValueError):
         raise UsageError(f"{what}: must be an array of numbers") from None

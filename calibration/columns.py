@@ -42,6 +42,15 @@ Part = dict[str, Checked | Floats]
 """Columns of a part of a table that become one: as checked, or as they are."""
 
 
+def checked_names(renamed: Mapping[str, str] | None) -> dict[str, str]:
+    """Names in the table by the names of this package; UsageError where they are anything else."""
+    if renamed is None:
+        return {}
+    if not isinstance(renamed, Mapping) or not all(isinstance(name, str) for pair in renamed.items() for name in pair):
+        raise UsageError(f'columns = {renamed!r}: must be names by names, such as {{"g_uS": "G"}}')
+    return dict(renamed)
+
+
 class Columns:
     """Columns of one table, checked as they are taken, and the rows that are left out.
 
@@ -52,7 +61,7 @@ class Columns:
     def __init__(self, sheet: Sheet, renamed: Mapping[str, str] | None = None, overflow: Choice = "refuse"):
         self.where, self.overflow = sheet.where, overflow
         self.is_text, self.separator = sheet.lines is not None, sheet.separator
-        self.renamed = dict(renamed or {})
+        self.renamed = checked_names(renamed)
         columns = dict(zip(sheet.names, sheet.columns, strict=True))
         theirs = {own: self._named(own, name, sheet.names) for own, name in self.renamed.items()}
         self.given = [Column(Heading.of(own), columns[name]) for own, name in theirs.items()]
@@ -148,6 +157,9 @@ class Columns:
         column = found[0]
         self.taken.add(column.heading.text)
         labels = column.cells
+        if labels.dtype.kind == "O":
+            many = [isinstance(label, list | tuple | dict | set | np.ndarray) for label in labels]
+            self._refuse(column, np.array(many), "must be a number or a text")
         if self.is_text and labels.dtype.kind == "O":
             labels = np.array([text.strip() for text in labels], object)
             if (whole := _whole(labels)) is not None and _tells_apart(labels, whole):

@@ -14,6 +14,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
+from calibration.measurements import checked_path
 from crossbar_sim.spec.yaml_text import read_yaml, write_text
 from device_models.errors import CrossbarError, StoreError, UsageError, nearest
 
@@ -93,7 +94,7 @@ def save_fit(fit: Fit, path: str | Path | None) -> str:
 
 def load_fit(cls: type[F], root: type[Any], path: str | Path) -> F:
     """The fit of a file that `save_fit` wrote: a `cls`, or of a class below it. `root`: the class of all fits."""
-    data = _data(path)
+    data = _data(checked_path(path))
     if not isinstance(data, dict) or not ("kind" in data or {"fit", "module"} <= data.keys()):
         raise StoreError(f"{path}: is not a fit: has no `kind`")
     found = _class(root, _kind(data, path), path)
@@ -118,12 +119,10 @@ def load_fit(cls: type[F], root: type[Any], path: str | Path) -> F:
         raise StoreError(f"{path}: is damaged: {where}: {' '.join(first['msg'].split())}") from None
     except (CrossbarError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise StoreError(f"{path}: is damaged: {' '.join(str(error).split())}") from None
-    return cast(F, fit)
+    return fit
 
 
 def _data(path: str | Path) -> Any:
-    if not isinstance(path, str | Path):
-        raise UsageError(f"path = {path!r}: must be the path of a file")
     try:
         return read_yaml(path, "a fit")
     except RecursionError:
