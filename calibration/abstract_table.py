@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from calibration.columns import Choice, Columns
-from calibration.measurements import Sheet, read_csv, read_npz, read_parquet, source_file
+from calibration.measurements import Sheet, checked_path, read_csv, read_npz, read_parquet, source_file
 from device_models.errors import UsageError
 from device_models.fit_record import SourceFile
 
@@ -49,7 +49,7 @@ class AbstractTable(ABC):
         """From a text (.csv, .tsv, .txt, .dat), .parquet or .npz file."""
         text = dict.fromkeys((".tsv", ".txt", ".dat"), cls.from_csv)
         readers = {".csv": cls.from_csv, ".parquet": cls.from_parquet, ".npz": cls.from_npz, **text}
-        suffix = Path(path).suffix.lower()
+        suffix = checked_path(path).suffix.lower()
         if suffix not in readers:
             raise UsageError(f"{path}: must end with one of {', '.join(readers)}")
         return readers[suffix](path, columns, negative=negative, overflow=overflow)
@@ -112,8 +112,11 @@ class AbstractTable(ABC):
         overflow: Choice = "refuse",
     ) -> Self:
         """From a pandas frame, or anything that pandas makes one of."""
-        sheet = Sheet.of_frame(pd.DataFrame(frame), cls.__name__)
-        return cls._from_sheet(sheet, (), columns, negative, overflow)
+        try:
+            made = pd.DataFrame(frame)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{cls.__name__}: cannot be made a pandas frame: {' '.join(str(error).split())}") from None
+        return cls._from_sheet(Sheet.of_frame(made, cls.__name__), (), columns, negative, overflow)
 
     @classmethod
     def _from_sheet(

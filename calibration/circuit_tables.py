@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from calibration.abstract_table import AbstractTable, Labels
-from calibration.columns import MOST_EXACT, Choice, Column, Columns, Floats
+from calibration.columns import MOST_EXACT, Choice, Column, Columns, Floats, checked_names
 from calibration.measurements import Sheet, read_npz, source_file
 from device_models.errors import UsageError, nearest
 from device_models.fit_record import SourceFile
@@ -24,6 +24,10 @@ _DIRECTIONS = {
     **dict.fromkeys(("up", "increasing", "set", "potentiation", "1"), "up"),
     **dict.fromkeys(("down", "decreasing", "reset", "depression", "-1"), "down"),
 }
+
+
+_NO_TRACES = ("sigma", "std", "target", "target_sigma")
+"""What a name says of conductances beside their traces, where the label of a cell would stand."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -44,6 +48,8 @@ class ReadTrace(AbstractTable):
                 f"ReadTrace: g_uS has shape {self.g_uS.shape} and level {self.level.shape}: must be (n_cells, "
                 "n_samples) with at least two samples, and (n_cells,)"
             )
+        if self.g_uS.dtype.kind not in "fiu":
+            raise UsageError(f"ReadTrace: g_uS has type {self.g_uS.dtype}: must be real numbers")
         if not (np.isfinite(self.fs_Hz) and self.fs_Hz > 0):
             raise UsageError(f"ReadTrace: fs_Hz = {self.fs_Hz:g}: must be a finite number above 0 Hz")
         bad = ~(np.isfinite(self.g_uS) & (self.g_uS >= 0) & (self.g_uS <= BOUNDS["uS"][1]))
@@ -79,9 +85,16 @@ class ReadTrace(AbstractTable):
         values = list(arrays.values())
         if rate is None or values[rate[0]].size != 1:
             raise UsageError(f"{path}: array fs_Hz with one value is missing; has {', '.join(arrays)}")
-        g, fs_Hz = (unit.convert(_float_array(values[k], f"{path}: {headings[k].text}")) for k, unit in (found, rate))
-        level = arrays.get("level", np.arange(len(np.atleast_2d(g))))
-        return cls(g_uS=np.atleast_2d(g), fs_Hz=float(fs_Hz.item()), level=np.atleast_1d(level), source=source)
+        g, fs_Hz = (
+            _checked_array(str(path), headings[k].text, values[k], unit, of, overflow)
+            for (k, unit), of in ((found, "uS"), (rate, "Hz"))
+        )
+        if (times := find(Quantity.named("t_s"), headings, str(path))) is not None:
+            k, unit = times
+            t = _checked_array(str(path), headings[k].text, values[k], unit, "s", overflow).ravel()
+            _refuse_other_rate(str(path), float(fs_Hz.item()), _rate_of_times(t))
+        level = arrays.get("level", np.arange(len(g)))
+        return cls(g_uS=g, fs_Hz=float(fs_Hz.item()), level=np.atleast_1d(level), source=source)
 
     @classmethod
     def _take(cls, columns: Columns, source: tuple[SourceFile, ...], negative: Choice) -> Self:
@@ -100,6 +113,13 @@ class ReadTrace(AbstractTable):
             )
         if one is not None:
             traces = [("0", *one)]
+        texts: dict[str, str] = {}
+        for label, column, _ in traces:
+            text = column.heading.text
+            if label.casefold() in _NO_TRACES:
+                raise UsageError(f"{columns.where}: column {text} is no trace: must be left out of the file")
+            if (other := texts.setdefault(label, text)) != text:
+                raise UsageError(f"{columns.where}: columns {other} and {text} are both trace {label}: must be one")
         if not traces:
             raise UsageError(f"{columns.where}: no column g_uS or g_<label>_uS; has {', '.join(columns.names)}")
         g = np.stack([columns.take(column, unit, "uS") for _, column, unit in traces])
@@ -110,7 +130,7 @@ class ReadTrace(AbstractTable):
 
 def _read_arrays(path: str | Path, renamed: Mapping[str, str] | None) -> dict[str, NDArray[Any]]:
     """The arrays of an npz file, those that are `renamed` under the names of this package."""
-    arrays, renamed = read_npz(path), renamed or {}
+    arrays, renamed = read_npz(path), checked_names(renamed)
     names = {theirs: own for own, theirs in renamed.items()}
     for own, theirs in renamed.items():
         what = f"{path}: columns[{own!r}] = {theirs!r}"
@@ -141,13 +161,42 @@ def _rate(columns: Columns) -> float:
         rates = np.unique(checked.values[np.isfinite(checked.values)])
         if len(rates) != 1:
             raise UsageError(f"{columns.where}: fs_Hz has {len(rates)} values: must have one")
+        if columns.has("t_s"):
+            t = columns.numbers("t_s")
+            _refuse_gaps(columns)
+            _refuse_other_rate(columns.where, float(rates[0]), _rate_of_times(t))
         return float(rates[0])
     t = columns.numbers("t_s")
     _refuse_gaps(columns)
+    fs_Hz = _rate_of_times(t)
+    if fs_Hz is None:
+        raise UsageError(f"{columns.where}: t_s: must ascend in even steps, or give fs_Hz")
+    return fs_Hz
+
+
+def _rate_of_times(t: Floats) -> float | None:
+    """The rate of times in even steps; none where they are uneven."""
     steps = np.diff(t)
     if len(steps) == 0 or not np.all(steps > 0) or np.ptp(steps) > 0.01 * steps.mean():
-        raise UsageError(f"{columns.where}: t_s: must ascend in even steps, or give fs_Hz")
+        return None
     return float(len(steps) / (t[-1] - t[0]))
+
+
+def _refuse_other_rate(where: str, fs_Hz: float, of_times: float | None) -> None:
+    """UsageError where times in even steps say another rate; jittered time stamps say none."""
+    if of_times is not None and abs(of_times - fs_Hz) > 0.01 * fs_Hz:
+        raise UsageError(f"{where}: fs_Hz = {fs_Hz:g}, but t_s has {of_times:g} samples per second: must be the same")
+
+
+def _checked_array(where: str, name: str, values: NDArray[Any], unit: Unit, of: str, overflow: Choice) -> Floats:
+    """Numbers (n, n_samples) in the unit `of` of this package, checked as columns of a table are; gaps are NaN."""
+    if values.dtype.kind == "b" or values.ndim > 2:
+        raise UsageError(
+            f"{where}: {name} has type {values.dtype}, shape {values.shape}: must be (n, n_samples) numbers"
+        )
+    rows = np.atleast_2d(_float_array(values, f"{where}: {name}"))
+    columns = Columns(Sheet.of(where, [f"{name}[{k}]" for k in range(len(rows))], list(rows)), None, overflow)
+    return np.stack([columns.take(column, unit, of) for column in columns])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -191,12 +240,14 @@ class PulseTable(AbstractTable):
 
 def _whole(columns: Columns, name: str) -> NDArray[np.int64]:
     values = columns.words(name)
-    if values.dtype.kind not in "iu":
-        broken = [row for row, value in enumerate(values) if not _is_whole(value)]
+    if values.dtype.kind == "i":
+        return values.astype(np.int64)
+    broken = [row for row, value in enumerate(values) if not _is_whole(value)]
+    if broken:
         raise UsageError(
             f"{columns.where}: {name} = {values[broken[0]]}: must be whole numbers, in {columns.place(broken[0])}"
         )
-    return values.astype(np.int64)
+    return values.astype(float).astype(np.int64)
 
 
 def _is_whole(value: Any) -> bool:
@@ -245,10 +296,12 @@ class ConverterHistogram(AbstractTable):
 
 
 def _refuse_fractions(columns: Columns, name: str, values: Floats) -> None:
-    broken = columns.keep & (values != np.round(values))
+    broken = columns.keep & ((values != np.round(values)) | (np.abs(values) >= MOST_EXACT))
     if broken.any():
         row = int(np.argmax(broken))
-        raise UsageError(f"{columns.where}: {name} = {values[row]:g}: must be a whole number, in {columns.place(row)}")
+        raise UsageError(
+            f"{columns.where}: {name} = {values[row]:g}: must be a whole number below 2^53, in {columns.place(row)}"
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -337,6 +390,8 @@ class MVMTable(AbstractTable):
 
 
 def _float_array(values: Any, what: str) -> Floats:
+    if np.iscomplexobj(values):
+        raise UsageError(f"{what}: has complex numbers: must be real")
     try:
         return np.asarray(values, dtype=float)
     except (TypeError, ValueError):

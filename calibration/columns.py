@@ -42,6 +42,15 @@ Part = dict[str, Checked | Floats]
 """Columns of a part of a table that become one: as checked, or as they are."""
 
 
+def checked_names(renamed: Mapping[str, str] | None) -> dict[str, str]:
+    """Names in the table by the names of this package; UsageError where they are anything else."""
+    if renamed is None:
+        return {}
+    if not isinstance(renamed, Mapping) or not all(isinstance(name, str) for pair in renamed.items() for name in pair):
+        raise UsageError(f'columns = {renamed!r}: must be names by names, such as {{"g_uS": "G"}}')
+    return dict(renamed)
+
+
 class Columns:
     """Columns of one table, checked as they are taken, and the rows that are left out.
 
@@ -52,7 +61,7 @@ class Columns:
     def __init__(self, sheet: Sheet, renamed: Mapping[str, str] | None = None, overflow: Choice = "refuse"):
         self.where, self.overflow = sheet.where, overflow
         self.is_text, self.separator = sheet.lines is not None, sheet.separator
-        self.renamed = dict(renamed or {})
+        self.renamed = checked_names(renamed)
         columns = dict(zip(sheet.names, sheet.columns, strict=True))
         theirs = {own: self._named(own, name, sheet.names) for own, name in self.renamed.items()}
         self.given = [Column(Heading.of(own), columns[name]) for own, name in theirs.items()]
@@ -119,6 +128,8 @@ class Columns:
         self.taken.add(name)
         if texts.dtype.kind not in "fiubO":
             self._refuse(column, np.ones(len(texts), bool), "must be a number")
+        if of and texts.dtype.kind in "bO":  # a flag is a number only where it is pure
+            self._refuse(column, np.array([isinstance(cell, bool | np.bool_) for cell in texts]), "must be a number")
         cells = numbers(texts, self.separator)
         if cells.mark:
             self.marks.add(cells.mark, self._place(column, cells.marked))
@@ -146,14 +157,19 @@ class Columns:
         column = found[0]
         self.taken.add(column.heading.text)
         labels = column.cells
+        if labels.dtype.kind == "O":
+            many = [isinstance(label, list | tuple | dict | set | np.ndarray) for label in labels]
+            self._refuse(column, np.array(many), "must be a number or a text")
         if self.is_text and labels.dtype.kind == "O":
-            if (whole := _whole(labels)) is not None:
-                return whole
             labels = np.array([text.strip() for text in labels], object)
+            if (whole := _whole(labels)) is not None and _tells_apart(labels, whole):
+                return whole
         cells = numbers(labels, self.separator)
         self._refuse(column, cells.gap, "must be given in every row")
-        if self.is_text and np.all(np.abs(cells.values) < MOST_EXACT):
+        if self.is_text and np.all(np.abs(cells.values) < MOST_EXACT) and _tells_apart(labels, cells.values):
             labels = cells.values
+        elif labels.dtype.kind == "O" and not _tells_apart(labels, labels.astype(str)):
+            self._refuse(column, _of_other_type(labels), f"must be of one type, as {labels[0]!r} in row 1 is")
         if labels.dtype.kind == "f" and np.all((labels == np.floor(labels)) & (np.abs(labels) < MOST_EXACT)):
             return labels.astype(np.int64)
         return labels.astype(str) if labels.dtype.kind == "O" else labels
@@ -258,6 +274,15 @@ class Columns:
                 f"{self.where}: {self._place(column, int(np.argmax(bad)))}: {rule} "
                 f"({int(bad.sum())} of {len(bad)} rows){hint}"
             )
+
+
+def _tells_apart(labels: NDArray[Any], read: NDArray[Any]) -> bool:
+    """Whether labels that differ still do as they are read: cells 1.1 and 1.10 are one number."""
+    return len(set(labels.tolist())) == len(set(read.tolist()))
+
+
+def _of_other_type(labels: NDArray[Any]) -> Mask:
+    return np.array([type(label) is not type(labels[0]) for label in labels])
 
 
 def _whole(texts: NDArray[Any]) -> NDArray[np.int64] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +48,8 @@ class Sheet(NamedTuple):
 def _plain(series: pd.Series) -> NDArray[Any]:
     """Numbers where the type of a column is one of numbers, and otherwise the values as they are, None for gaps."""
     if isinstance(series.dtype, pd.CategoricalDtype):
-        series = series.astype(series.cat.categories.dtype)
+        dtype = series.cat.categories.dtype
+        series = series.astype(object if dtype.kind in "iub" and series.isna().any() else dtype)
     if pd.api.types.is_numeric_dtype(series.dtype) and series.dtype.kind != "c":
         return series.to_numpy(float, na_value=np.nan) if series.isna().any() else series.to_numpy()
     if series.dtype.kind in "Mmc":
@@ -57,8 +59,16 @@ def _plain(series: pd.Series) -> NDArray[Any]:
     return values
 
 
+def checked_path(path: str | Path) -> Path:
+    """UsageError where an argument is no path."""
+    if not isinstance(path, str | PathLike):
+        raise UsageError(f"path = {path!r}: must be the path of a file")
+    return Path(path)
+
+
 def source_file(path: str | Path) -> SourceFile:
     """Name and SHA-256 of a file; StoreError where it cannot be read."""
+    path = checked_path(path)
     try:
         with Path(path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256")
@@ -90,10 +100,11 @@ def read_parquet(path: str | Path) -> Sheet:
 
 def read_npz(path: str | Path) -> dict[str, NDArray[Any]]:
     """The arrays of an npz file; pickled objects are refused."""
+    path = checked_path(path)
     try:
         with np.load(path, allow_pickle=False) as data:
             if not isinstance(data, np.lib.npyio.NpzFile):
                 raise ValueError("holds a single array; must be an npz file with named arrays")
             return {name: data[name] for name in data.files}
-    except (OSError, ValueError, EOFError, AttributeError) as error:
-        raise StoreError(f"{path}: cannot be read as npz: {error}") from None
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds for damaged bytes
+        raise StoreError(f"{path}: cannot be read as npz: {' '.join(str(error).split())}") from None

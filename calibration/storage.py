@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +14,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
+from calibration.measurements import checked_path
 from crossbar_sim.spec.yaml_text import read_yaml, write_text
 from device_models.errors import CrossbarError, StoreError, UsageError, nearest
 
@@ -25,6 +28,8 @@ def _text_of(array: NDArray[np.float64]) -> dict[str, Any]:
 
 def _array_of(value: Any) -> NDArray[np.float64]:
     if isinstance(value, dict):
+        if value.keys() != {"shape", "values"} or not all(type(n) is int and n >= 0 for n in value["shape"]):
+            raise ValueError("must have a shape of whole numbers and values")
         return np.array(str(value["values"]).split(), float).reshape(value["shape"])
     return np.asarray(value, float)
 
@@ -78,8 +83,9 @@ def save_fit(fit: Fit, path: str | Path | None) -> str:
     cls = type(fit)
     if KINDS.get(cls.__name__, cls.__module__) != cls.__module__:
         raise UsageError(f"{cls.__module__}.{cls.__name__}: must have a name of its own, which a file can tell apart")
-    head = {"kind": cls.__name__, "schema_version": SCHEMA_VERSION}
-    data = {**head, **TypeAdapter(cls).dump_python(fit, mode="json")}
+    content = TypeAdapter(cls).dump_python(fit, mode="json")
+    head = {"kind": cls.__name__, "schema_version": SCHEMA_VERSION, "checksum": _checksum(cls.__name__, content)}
+    data = {**head, **content}
     text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
     if path is not None:
         write_text(path, text)
@@ -88,20 +94,55 @@ def save_fit(fit: Fit, path: str | Path | None) -> str:
 
 def load_fit(cls: type[F], root: type[Any], path: str | Path) -> F:
     """The fit of a file that `save_fit` wrote: a `cls`, or of a class below it. `root`: the class of all fits."""
-    data = read_yaml(path, "a fit")
+    data = _data(checked_path(path))
     if not isinstance(data, dict) or not ("kind" in data or {"fit", "module"} <= data.keys()):
         raise StoreError(f"{path}: is not a fit: has no `kind`")
     found = _class(root, _kind(data, path), path)
     if not issubclass(found, cls):
         raise StoreError(f"{path}: holds a {found.__name__}, not a {cls.__name__}")
+    checksum = data.pop("checksum", None)
     known = [field.name for field in fields(found)]
     for name in data:
         if name not in known:
             raise StoreError(f"{path}: is damaged: unknown field {name!r}{nearest(str(name), known)}")
+    for name in known:
+        if name not in data:
+            raise StoreError(f"{path}: is damaged: field {name!r} is missing")
     try:
-        return TypeAdapter(found).validate_python(data)
-    except (ValidationError, CrossbarError) as error:
+        fit = TypeAdapter(found).validate_python(data)
+        if checksum is not None and checksum != _checksum(found.__name__, data):
+            raise ValueError("its checksum is that of other content, so that it was cut off or edited")
+        _refuse_broken(fit)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise StoreError(f"{path}: is damaged: {where}: {' '.join(first['msg'].split())}") from None
+    except (CrossbarError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise StoreError(f"{path}: is damaged: {' '.join(str(error).split())}") from None
+    return fit
+
+
+def _data(path: str | Path) -> Any:
+    try:
+        return read_yaml(path, "a fit")
+    except RecursionError:
+        raise StoreError(f"{path}: is not a fit: has too many brackets within each other") from None
+    except (LookupError, TypeError, ValueError) as error:  # as of a date that does not exist
+        raise StoreError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _checksum(kind: str, content: dict[str, Any]) -> str:
+    """SHA-256 of a fit, whatever the layout of its file."""
+    return hashlib.sha256(json.dumps([kind, content], sort_keys=True, default=repr).encode()).hexdigest()
+
+
+def _refuse_broken(fit: Fit) -> None:
+    """ValueError for what no fit has and the types of its fields do not exclude."""
+    names = [parameter.name for parameter in fit.parameters]
+    if len(set(names)) != len(names):
+        raise ValueError(f"parameters are named {', '.join(names)}: must be named once each")
+    if not np.isfinite(fit.draws).all():
+        raise ValueError("draws: must be finite numbers")
 
 
 def _kind(data: dict[str, Any], path: str | Path) -> str:

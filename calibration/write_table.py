@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.abstract_table import AbstractTable
-from calibration.columns import Choice, Columns, Floats
+from calibration.columns import MOST_EXACT, Choice, Columns, Floats
 from device_models.errors import UsageError
 from device_models.fit_record import SourceFile
 
@@ -45,7 +45,7 @@ class WriteVerifyTable(AbstractTable):
         cell = columns.words("cell") if columns.has("cell") else np.arange(len(low))
         left_out, keep = columns.counts(), columns.keep
         checks: list[tuple[str, Floats, Callable[[Floats], NDArray[np.bool_]], str]] = [
-            ("max_attempts", limit, lambda v: (v >= 1) & (v == np.round(v)), "must be a whole number from 1"),
+            ("max_attempts", limit, _is_count, "must be a whole number from 1, below 2^53"),
             ("accepted", accepted, lambda v: (v == 0) | (v == 1), "must be 0 or 1"),
             ("g_high_uS - g_low_uS", high - low, lambda v: v > 0, "must be above 0 uS"),
         ]
@@ -69,3 +69,7 @@ class WriteVerifyTable(AbstractTable):
             source=source,
             left_out=left_out,
         )
+
+
+def _is_count(values: Floats) -> NDArray[np.bool_]:
+    return (values >= 1) & (values == np.round(values)) & (values < MOST_EXACT)

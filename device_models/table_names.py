@@ -187,6 +187,9 @@ class Quantity(NamedTuple):
 
     def contradicts(self, heading: Heading) -> str | None:
         """Why a column of this quantity cannot be read because of its unit; none: it can, or is something else."""
+        is_resistance = self.of == "uS" and _symbol(heading.stem, "ohm") in self._resistances
+        if is_resistance and heading.bracketed and heading.unit not in _NO_UNIT and not unit_of(heading.unit, "ohm"):
+            return f"{heading.text} has a unit that is unknown; accepted: {', '.join(OHMS)}"
         same_symbol = _symbol(heading.stem, self.of) == self.stem and not is_unit(heading.unit)  # T may be a time
         if self.unit(heading) is not None or not (heading.stem.casefold() == self.stem or same_symbol):
             return None
@@ -194,7 +197,8 @@ class Quantity(NamedTuple):
             return None  # a suffix that is no unit of this quantity, as in g_min
         if not self.of:
             return f"{heading.text} has a unit: must be a pure number"
-        text = f"{heading.text} has a unit that is unknown; accepted: {', '.join(UNITS[self.of])}"
+        why = ", because one of its two units contradicts the other" if " (" in heading.unit else ""
+        text = f"{heading.text} has a unit that is unknown{why}; accepted: {', '.join(UNITS[self.of])}"
         if self.of == "uS" and not self._resistances:
             text += f", because {self.stem} does not follow from resistances"
         return text

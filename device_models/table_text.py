@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from os import PathLike
 from pathlib import Path
 from typing import NoReturn
 
@@ -81,6 +82,8 @@ def _is_row(line: str) -> bool:
 
 
 def _text(path: str | Path) -> str:
+    if not isinstance(path, str | PathLike):
+        raise UsageError(f"path = {path!r}: must be the path of a file")
     try:
         data = Path(path).read_bytes()
     except OSError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from scipy import stats
 
 import calibration
@@ -238,6 +239,60 @@ def test_a_file_that_is_no_fit_is_refused(fit, tmp_path, change, message):
     path.write_text(text)
     with pytest.raises(StoreError, match=message):
         Fit.from_yaml(path)
+
+
+def edited(fit, edit):
+    data = yaml.safe_load(fit.to_yaml())
+    edit(data)
+    return yaml.safe_dump(data, sort_keys=False)
+
+
+EDITS = {
+    "parameters reversed": lambda data: data["parameters"].reverse(),
+    "a parameter renamed": lambda data: data["parameters"][0].update(name="x"),
+    "a parameter doubled": lambda data: data["parameters"][1].update(name=data["parameters"][0]["name"]),
+    "a parameter dropped": lambda data: data["parameters"].pop(),
+    "draws without shape": lambda data: data["draws"].pop("shape"),
+    "draws without values": lambda data: data["draws"].pop("values"),
+    "draws of floats": lambda data: data["draws"].update(shape=[float(n) for n in data["draws"]["shape"]]),
+    "draws of one shape": lambda data: data["draws"].update(shape=5),
+    "a draw that is none": lambda data: data["draws"].update(values="nan" + data["draws"]["values"][3:]),
+    "another window": lambda data: data.update(window_uS=[0.0, 1.0]),
+    "a text for a number": lambda data: data["provenance"].update(n_used="many"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_a_fit_that_was_edited_is_refused(fit, tmp_path, edit):
+    (tmp_path / "fit.yaml").write_text(edited(fit, edit))
+    with pytest.raises(StoreError, match="is damaged") as caught:
+        Fit.from_yaml(tmp_path / "fit.yaml")
+    assert "\n" not in str(caught.value)
+    assert "http" not in str(caught.value)
+
+
+def test_every_field_of_a_fit_is_needed_without_a_checksum_too(fit, tmp_path):
+    for field in dataclasses.fields(fit):
+
+        def without(data, name=field.name):
+            del data["checksum"], data[name]
+
+        (tmp_path / "fit.yaml").write_text(edited(fit, without))
+        with pytest.raises(StoreError, match=f"field '{field.name}' is missing"):
+            Fit.from_yaml(tmp_path / "fit.yaml")
+
+
+def test_a_fit_without_a_checksum_is_read(fit, tmp_path):
+    (tmp_path / "fit.yaml").write_text(edited(fit, lambda data: data.pop("checksum")))
+    assert Fit.from_yaml(tmp_path / "fit.yaml").to_yaml() == fit.to_yaml()
+
+
+@pytest.mark.parametrize("text", ["[" * 3000, "kind: 2026-13-45", "? [a]\n: 1", "kind: !!int x", "{{a: 1}: 2}"])
+def test_text_that_yaml_chokes_on_is_no_fit(tmp_path, text):
+    (tmp_path / "fit.yaml").write_text(text)
+    with pytest.raises(StoreError) as caught:
+        Fit.from_yaml(tmp_path / "fit.yaml")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_file_says_its_kind_and_version_first_and_no_module(fit):
