@@ -12,6 +12,14 @@ from crossbar_sim.array.view import WHOLE, View
 from device_models.errors import StateError
 
 
+def gone(name: str) -> StateError:
+    """The error for a weight that stands nowhere any more: it was removed, or is computed since by another module."""
+    return StateError(
+        f"{name}: its weight is no parameter any more (it was removed, or is computed at each forward since the model "
+        "was mapped); change the digital model and map it again"
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """The matrix that `view` shows of the tensor that `tensors` now has under `name`.
@@ -33,10 +41,7 @@ class Source:
         """The tensor itself; StateError where there is none any more, as when it is computed at each forward since."""
         tensor = self.tensors.get(self.name)
         if tensor is None:
-            raise StateError(
-                f"{self.name}: is no parameter of its layer any more (it was removed, or is computed at each forward "
-                "since the model was mapped); change the digital model and map it again"
-            )
+            raise gone(self.name)
         return tensor
 
     def __call__(self) -> torch.Tensor:

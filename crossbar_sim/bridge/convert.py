@@ -366,7 +366,7 @@ def _check_layer(name: str, found: Found) -> None:
     """Whether a layer does nothing besides, and its weights have values."""
     layer, owner = found.layer, found.layer.get_submodule(found.matrix.owner)
     if found.kind.replaces:
-        patched = ("forward" in vars(layer) and not is_placed(layer)) or nn.utils.parametrize.is_parametrized(layer)
+        patched = "forward" in vars(layer) and not is_placed(layer)
         if patched or layer._forward_hooks or layer._forward_pre_hooks:
             raise UsageError(
                 f"{name}: has hooks, a parametrisation or a forward of its own, which would be lost; "

@@ -22,9 +22,10 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
+from crossbar_sim.array.source import gone
 from crossbar_sim.array.view import View
 from crossbar_sim.bridge.captures import check_eager, outside_of_graphs
-from device_models.errors import StateError, UsageError
+from device_models.errors import UsageError
 
 _FORWARDS = ("_old_forward", "forward")
 """Where a layer has a forward of its own; accelerate keeps the one that runs between its hooks in the first."""
@@ -127,10 +128,7 @@ class Direct:
         for held in self.matrices:
             parameter = held.parameters.get(held.attribute)
             if parameter is None and not isinstance(held.slot, Digital):
-                raise StateError(
-                    f"{held.name}: its weight is no parameter any more (it was removed, or is computed at each forward "
-                    "since the model was mapped); change the digital model and map it again"
-                )
+                raise gone(held.name)
             if parameter is not None:  # one that is computed at each forward is digital
                 parameters.setdefault((id(held.parameters), held.attribute), (parameter, []))[1].append(held)
         on_chip = [each for each in parameters.values() if not all(isinstance(held.slot, Digital) for held in each[1])]

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from crossbar_sim.array.programmed import BACKENDS, ProgrammedMatrix
+from crossbar_sim.array.source import gone
 from crossbar_sim.bridge.captures import check_eager, outside_of_graphs
 from device_models.errors import StateError, UsageError, nearest
 
@@ -86,10 +87,7 @@ class AbstractAnalogLayer(nn.Module):
         """input (..., n_in) -> (..., n_out) in its type; each call is one read of the devices."""
         weight = self._parameters.get("weight")
         if weight is None:
-            raise StateError(
-                f"{self.programmed.matrix.name}: its weight is no parameter any more (it was removed, or is computed "
-                "at each forward since the model was mapped); change the digital model and map it again"
-            )
+            raise gone(self.programmed.matrix.name)
         return self.slot(input, weight, self.bias)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:

@@ -77,14 +77,15 @@ def survey_model(model: nn.Module) -> Survey:
         elsewhere = isinstance(layer, nn.MultiheadAttention) or nn.utils.parametrize.is_parametrized(layer)
         kind = kind_of(layer) if own or elsewhere else None
         if kind is not None:
-            for suffix, matrix in kind.matrices(layer).items():
+            held = kind.matrices(layer)
+            for suffix, matrix in held.items():
                 name = ".".join(part for part in (path, suffix) if part) or ROOT
                 owner = layer.get_submodule(matrix.owner)
                 if (id(layer), matrix.attribute) in known and matrix.owner == "":
                     continue
                 matrices[name] = Found(path, layer, kind, matrix, name)
                 own.pop(matrix.attribute, None) if owner is layer else None
-            known |= {(id(layer.get_submodule(m.owner)), m.attribute) for m in kind.matrices(layer).values()}
+            known |= {(id(layer.get_submodule(m.owner)), m.attribute) for m in held.values()}
             for name in kind.others(layer):
                 own.pop(name, None)
         if isinstance(layer, nn.utils.parametrize.ParametrizationList):

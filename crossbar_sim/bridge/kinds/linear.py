@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import Any
 
 import torch
@@ -100,7 +99,6 @@ def _answers_as_linear(kind: type[nn.Module], layer: nn.Module) -> bool:
     return True
 
 
-@cache
 def conv1d_layer() -> Any:
     """The class that takes the place of Conv1D, which exists only where transformers does."""
     from crossbar_sim.bridge.kinds.transposed import AnalogConv1D
